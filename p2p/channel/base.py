@@ -1,0 +1,128 @@
+"""What every channel promises: registered regions in, one-sided transfers out.
+
+A channel serves one local region and connects to the regions of peers. Transfers name blocks by
+index (a pool's slots); every segment of a block moves. Threads: a channel and everything that it
+made is used by one thread at a time; its owner serialises the calls. Nothing here sleeps or waits
+unless its docstring says so.
+"""
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import Annotated, NewType, Protocol
+
+import msgspec
+
+from p2p.regions import Region
+
+ChannelName = NewType("ChannelName", str)
+
+
+class ChannelOffer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a rank tells a peer so that the peer can connect; travels in the handshake.
+
+    Attributes:
+        channel: name of the channel, such as ``nixl``.
+        metadata: the channel's own bytes, opaque to everyone else.
+        region: the memory that is served.
+    """
+
+    channel: Annotated[str, msgspec.Meta(min_length=1, max_length=32)]
+    metadata: Annotated[bytes, msgspec.Meta(max_length=1 << 20)]
+    region: Region
+
+
+class TransferState(Enum):
+    """Where a transfer stands. Only ``DONE`` means that all bytes are there."""
+
+    PENDING = "pending"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Transfer(Protocol):
+    """One submitted read or write. It keeps its link's resources alive until it has quiesced."""
+
+    def poll(self) -> TransferState:
+        """Returns the state, after making progress; a final state never changes again."""
+        ...
+
+    def error(self) -> str:
+        """Returns why the transfer failed, or an empty string."""
+        ...
+
+    def cancel(self) -> None:
+        """Gives the transfer up: its state becomes ``CANCELLED`` unless it is final already.
+
+        The memory may still be written afterwards: wait for `quiesced` before using it again.
+        """
+        ...
+
+    def quiesced(self) -> bool:
+        """Returns true once it is certain that this transfer can no longer touch memory."""
+        ...
+
+
+class Link(Protocol):
+    """A connected channel to one peer rank."""
+
+    def read(self, local: Sequence[int], remote: Sequence[int]) -> Transfer:
+        """Submits a copy of the peer's blocks ``remote`` onto our blocks ``local``, in order.
+
+        May perform the copy inside the call where the transport does (same host: about 0.15 ms
+        per MiB), with the interpreter lock released.
+
+        Raises:
+            ArgumentError: lengths differ, or an index lies outside its region; nothing was sent.
+            LinkDownError: the peer is gone.
+        """
+        ...
+
+    def write(self, local: Sequence[int], remote: Sequence[int]) -> Transfer:
+        """Submits a copy of our blocks ``local`` onto the peer's blocks ``remote``, in order.
+
+        Raises: as `read`.
+        """
+        ...
+
+    def transport(self) -> str:
+        """Returns what moves the bytes, such as ``cma`` or ``tcp``; ``unknown`` before first use."""
+        ...
+
+    def close(self) -> None:
+        """Ends the link. Its unfinished transfers are cancelled and quiesce as they would."""
+        ...
+
+
+class Channel(Protocol):
+    """One rank's endpoint for one way to move bytes."""
+
+    def offer(self) -> ChannelOffer:
+        """Returns what a peer needs to connect to us; constant for the channel's life."""
+        ...
+
+    def connect(self, peer: str, offer: ChannelOffer, timeout_s: float) -> Link:
+        """Connects to a peer's offer, replacing an earlier link to the same peer. Blocks.
+
+        Raises:
+            PeerUnreachableError: the peer does not answer within ``timeout_s``.
+            PeerRefusedError: channel or region do not fit ours; names the field.
+            ProtocolError: the metadata is not this channel's.
+        """
+        ...
+
+    def quarantined(self) -> int:
+        """Returns how many given-up transfers have not quiesced, after making progress."""
+        ...
+
+    def fence(self, peer: str) -> None:
+        """Makes every given-up transfer with a peer quiesce now, at whatever cost. May block 50 ms.
+
+        Other peers' finished transfers are not affected; links that shared the torn-down
+        resources are closed and must be connected anew.
+        """
+        ...
+
+    def close(self) -> None:
+        """Closes all links and gives the registration back. Idempotent."""
+        ...
