@@ -8,27 +8,13 @@ unless its docstring says so.
 
 from collections.abc import Sequence
 from enum import Enum
-from typing import Annotated, NewType, Protocol
+from typing import NewType, Protocol
 
-import msgspec
+from p2p.wire.messages import ChannelOffer
 
-from p2p.regions import Region
+__all__ = ["Channel", "ChannelName", "ChannelOffer", "Link", "Transfer", "TransferState"]
 
 ChannelName = NewType("ChannelName", str)
-
-
-class ChannelOffer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a rank tells a peer so that the peer can connect; travels in the handshake.
-
-    Attributes:
-        channel: name of the channel, such as ``nixl``.
-        metadata: the channel's own bytes, opaque to everyone else.
-        region: the memory that is served.
-    """
-
-    channel: Annotated[str, msgspec.Meta(min_length=1, max_length=32)]
-    metadata: Annotated[bytes, msgspec.Meta(max_length=1 << 20)]
-    region: Region
 
 
 class TransferState(Enum):
@@ -86,7 +72,7 @@ class Link(Protocol):
         ...
 
     def transport(self) -> str:
-        """Returns what moves the bytes, such as ``cma`` or ``tcp``; ``unknown`` before first use."""
+        """Returns what moves the bytes, such as ``cma`` or ``tcp``, or ``unknown``."""
         ...
 
     def close(self) -> None:

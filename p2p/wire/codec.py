@@ -1,0 +1,103 @@
+"""Bytes to messages and back, with limits; the only place that knows the frames. No I/O.
+
+A message is two frames: a header of 10 bytes (protocol version, request id, big-endian) and a
+MessagePack body. Request id 0 means that no answer is expected.
+"""
+
+import struct
+from typing import Generic, NewType, TypeVar
+
+import msgspec
+
+from p2p.errors import ProtocolError
+from p2p.wire.messages import PROTOCOL_VERSION, Message
+
+MAX_BODY_BYTES = 8 << 20
+ONE_WAY = 0
+RequestId = NewType("RequestId", int)
+
+_HEADER = struct.Struct(">HQ")
+_encoder = msgspec.msgpack.Encoder()
+M = TypeVar("M", bound=Message)
+
+
+class VersionError(ProtocolError):
+    """The sender speaks another protocol version."""
+
+    def __init__(self, version: int, request_id: int) -> None:
+        super().__init__(f"protocol version {version}, this side speaks {PROTOCOL_VERSION}")
+        self.version = version
+        self.request_id = RequestId(request_id)
+
+
+class BodyError(ProtocolError):
+    """The header is good, so the sender can be told that its body is not."""
+
+    def __init__(self, request_id: int, reason: str) -> None:
+        super().__init__(reason)
+        self.request_id = RequestId(request_id)
+
+
+def encode_header(request_id: int) -> bytes:
+    """Returns the header frame."""
+    return _HEADER.pack(PROTOCOL_VERSION, request_id)
+
+
+def decode_header(frame: bytes) -> RequestId:
+    """Returns the request id.
+
+    Raises:
+        VersionError: another version.
+        ProtocolError: not a header.
+    """
+    if len(frame) != _HEADER.size:
+        raise ProtocolError(f"header of {len(frame)} bytes, not {_HEADER.size}")
+    version, request_id = _HEADER.unpack(frame)
+    if version != PROTOCOL_VERSION:
+        raise VersionError(version, request_id)
+    return RequestId(request_id)
+
+
+def check_frames(frames: list[bytes], count: int) -> None:
+    """Raises `ProtocolError` if a message does not consist of ``count`` frames."""
+    if len(frames) != count:
+        raise ProtocolError(f"{len(frames)} frames, not {count}")
+
+
+def encode_body(message: Message) -> bytes:
+    """Returns the body frame.
+
+    Raises:
+        ProtocolError: if it is too large to be sent.
+    """
+    body = _encoder.encode(message)
+    if len(body) > MAX_BODY_BYTES:
+        raise ProtocolError(
+            f"{type(message).__name__} of {len(body)} bytes, limit {MAX_BODY_BYTES}"
+        )
+    return body
+
+
+class BodyDecoder(Generic[M]):
+    """Decodes bodies of one closed set of messages and rejects everything else.
+
+    Args:
+        messages: the set, a union of message structs.
+    """
+
+    def __init__(self, messages: type[M]) -> None:
+        self._decoder = msgspec.msgpack.Decoder(messages)
+
+    def decode(self, body: bytes) -> M:
+        """Returns the message.
+
+        Raises:
+            ProtocolError: too large, not MessagePack, an unknown message, or a field does not fit.
+        """
+        if len(body) > MAX_BODY_BYTES:
+            raise ProtocolError(f"body of {len(body)} bytes, limit {MAX_BODY_BYTES}")
+        try:
+            return self._decoder.decode(body)
+        except (ValueError, RecursionError, OverflowError) as error:
+            # msgspec lets UnicodeDecodeError (a ValueError) and RecursionError out.
+            raise ProtocolError(f"{type(error).__name__}: {str(error)[:200]}") from error

@@ -1,0 +1,125 @@
+"""Every message of the control plane, as typed structs. No I/O.
+
+A message travels as MessagePack: a map whose ``type`` names the struct. Keys of a request are one
+blob of equal-length keys. Times are durations in milliseconds, never points on a clock: clocks are
+not compared between machines. ``docs/protocol.md`` tells who sends what when.
+"""
+
+from p2p.wire.messages.admin import (
+    Clear,
+    Cleared,
+    ControllerStatus,
+    GetStatus,
+    InstanceList,
+    InstanceView,
+    ListInstances,
+    Shutdown,
+)
+from p2p.wire.messages.base import (
+    MAX_KEYS,
+    PROTOCOL_VERSION,
+    ChannelOffer,
+    Done,
+    Epoch,
+    Incarnation,
+    LeaseToken,
+    Message,
+    RankOffer,
+    Refusal,
+    RefusalCode,
+)
+from p2p.wire.messages.directory import (
+    Deregister,
+    EventKind,
+    Events,
+    FeedStatus,
+    Heartbeat,
+    Holder,
+    HolderRun,
+    Locate,
+    Located,
+    Order,
+    Register,
+    Registered,
+    SnapshotPage,
+    Want,
+)
+from p2p.wire.messages.peer import (
+    Hello,
+    LeaseBusy,
+    LeaseGranted,
+    LeaseRelease,
+    LeaseRenew,
+    LeaseRenewed,
+    LeaseRequest,
+    ReportMismatch,
+    Welcome,
+)
+
+ControllerRequest = (
+    Register
+    | Heartbeat
+    | Events
+    | SnapshotPage
+    | Deregister
+    | Locate
+    | ListInstances
+    | GetStatus
+    | Clear
+    | Shutdown
+)
+ControllerReply = (
+    Refusal | Done | Registered | FeedStatus | Located | InstanceList | ControllerStatus | Cleared
+)
+PeerRequest = Hello | LeaseRequest | LeaseRenew | LeaseRelease | ReportMismatch
+PeerReply = Refusal | Done | Welcome | LeaseGranted | LeaseBusy | LeaseRenewed
+
+
+__all__ = [
+    "MAX_KEYS",
+    "PROTOCOL_VERSION",
+    "ChannelOffer",
+    "Clear",
+    "Cleared",
+    "ControllerReply",
+    "ControllerRequest",
+    "ControllerStatus",
+    "Deregister",
+    "Done",
+    "Epoch",
+    "EventKind",
+    "Events",
+    "FeedStatus",
+    "GetStatus",
+    "Heartbeat",
+    "Hello",
+    "Holder",
+    "HolderRun",
+    "Incarnation",
+    "InstanceList",
+    "InstanceView",
+    "LeaseBusy",
+    "LeaseGranted",
+    "LeaseRelease",
+    "LeaseRenew",
+    "LeaseRenewed",
+    "LeaseRequest",
+    "LeaseToken",
+    "ListInstances",
+    "Locate",
+    "Located",
+    "Message",
+    "Order",
+    "PeerReply",
+    "PeerRequest",
+    "RankOffer",
+    "Refusal",
+    "RefusalCode",
+    "Register",
+    "Registered",
+    "ReportMismatch",
+    "Shutdown",
+    "SnapshotPage",
+    "Want",
+    "Welcome",
+]

@@ -1,0 +1,77 @@
+"""Between people (the command line) and the controller. No I/O."""
+
+import msgspec
+
+from p2p.keys import Namespace
+from p2p.layout import Layout
+from p2p.wire.messages.base import Message, Millis, Unsigned
+
+
+class ListInstances(Message, frozen=True, kw_only=True):
+    """Which instances are known?"""
+
+
+class InstanceView(msgspec.Struct, frozen=True, kw_only=True):
+    """One instance as the controller sees it."""
+
+    instance: str
+    incarnation: Unsigned
+    state: str
+    namespace: Namespace
+    layout: Layout
+    address: str
+    host: str
+    rack: str
+    world_size: int
+    num_chunks: Unsigned
+    load_bytes: Unsigned
+    silent_ms: Unsigned
+    synced: bool
+
+
+class InstanceList(Message, frozen=True, kw_only=True):
+    """Answer to `ListInstances`."""
+
+    instances: tuple[InstanceView, ...]
+
+
+class GetStatus(Message, frozen=True, kw_only=True):
+    """How is the controller?"""
+
+
+class ControllerStatus(Message, frozen=True, kw_only=True):
+    """Answer to `GetStatus`."""
+
+    version: str
+    epoch: Unsigned
+    uptime_ms: Unsigned
+    num_instances: Unsigned
+    num_namespaces: Unsigned
+    num_keys: Unsigned
+    num_entries: Unsigned
+    partial: bool
+    counters: dict[str, int]
+
+
+class Clear(Message, frozen=True, kw_only=True):
+    """Drop chunks at their holders: of a namespace, of an instance, or all."""
+
+    namespace: str = ""
+    instance: str = ""
+    timeout_ms: Millis = 5000
+
+
+class Cleared(Message, frozen=True, kw_only=True):
+    """Answer to `Clear`, once every instance reported or the time was up.
+
+    Attributes:
+        num_chunks_by_instance: chunks that each instance dropped.
+        missing: instances that did not report in time.
+    """
+
+    num_chunks_by_instance: dict[str, int]
+    missing: tuple[str, ...] = ()
+
+
+class Shutdown(Message, frozen=True, kw_only=True):
+    """End the controller process, orderly."""

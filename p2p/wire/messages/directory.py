@@ -1,0 +1,211 @@
+"""Between an instance and the controller: membership, index changes, who holds what. No I/O."""
+
+from enum import Enum
+from typing import Annotated
+
+import msgspec
+
+from p2p.keys import Namespace, NamespaceId
+from p2p.layout import Layout
+from p2p.wire.messages.base import (
+    EndpointAddress,
+    KeyBlob,
+    KeyBytes,
+    Kinds,
+    Message,
+    Millis,
+    Name,
+    Tenant,
+    Text,
+    Unsigned,
+)
+
+
+class Register(Message, frozen=True, kw_only=True):
+    """An instance reports for duty; its directory entries start empty."""
+
+    instance: Name
+    incarnation: Unsigned
+    namespace: Namespace
+    layout: Layout
+    address: EndpointAddress
+    public_key: Annotated[str, msgspec.Meta(max_length=40)] = ""
+    host: Text = ""
+    rack: Text = ""
+    world_size: Annotated[int, msgspec.Meta(ge=1, le=1 << 16)] = 1
+
+
+class Registered(Message, frozen=True, kw_only=True):
+    """Answer to `Register`: the epoch to name in events, and how often to report."""
+
+    epoch: Unsigned
+    heartbeat_ms: Millis
+    expiry_ms: Millis
+
+
+class Heartbeat(Message, frozen=True, kw_only=True):
+    """Sign of life, with what the controller needs to notice drift.
+
+    Attributes:
+        last_seq: sequence number of the last event that the instance ever made.
+        view_hash: of all keys in its index after that event.
+        load_bytes: bytes that it lends at this moment.
+        orders_done: orders carried out since the last acknowledged heartbeat, with chunk counts.
+    """
+
+    instance: Name
+    incarnation: Unsigned
+    epoch: Unsigned
+    last_seq: Unsigned
+    view_hash: Unsigned
+    num_chunks: Unsigned = 0
+    load_bytes: Unsigned = 0
+    orders_done: Annotated[tuple[tuple[int, int], ...], msgspec.Meta(max_length=64)] = ()
+
+
+class EventKind(Enum):
+    """What one byte of an event batch says."""
+
+    EVICT = 0
+    ADMIT_DEVICE = 1
+    ADMIT_HOST = 2
+
+
+class Events(Message, frozen=True, kw_only=True):
+    """A batch of index changes, applied together.
+
+    Attributes:
+        first_seq: sequence number of the first event; the others follow without gaps.
+        kinds: one byte an event, values of `EventKind`.
+        keys: one key an event.
+        tenant: of all events in this batch; empty for entries that everybody may read.
+    """
+
+    instance: Name
+    incarnation: Unsigned
+    epoch: Unsigned
+    first_seq: Unsigned
+    kinds: Kinds
+    keys: KeyBlob
+    key_bytes: KeyBytes
+    tenant: Tenant = ""
+
+
+class SnapshotPage(Message, frozen=True, kw_only=True):
+    """One page of an instance's whole index.
+
+    Attributes:
+        sync: number of this snapshot; a higher one supersedes.
+        start_seq: events after this number are replayed on top of the snapshot.
+        page: 0, 1, 2, …
+        last: no page follows.
+    """
+
+    instance: Name
+    incarnation: Unsigned
+    epoch: Unsigned
+    sync: Unsigned
+    start_seq: Unsigned
+    page: Unsigned
+    last: bool
+    kinds: Kinds
+    keys: KeyBlob
+    key_bytes: KeyBytes
+    tenant: Tenant = ""
+
+
+class Want(Enum):
+    """What the controller needs from an instance next."""
+
+    NOTHING = "nothing"
+    REPLAY = "replay"
+    SNAPSHOT = "snapshot"
+    REGISTER = "register"
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that the instance is asked to do; now: drop every chunk that it does not lend."""
+
+    id: Unsigned
+    namespace: NamespaceId
+
+
+class FeedStatus(Message, frozen=True, kw_only=True):
+    """Answer to `Heartbeat`, `Events` and `SnapshotPage`.
+
+    Attributes:
+        epoch: the controller's start; acknowledgements of another epoch mean nothing.
+        acked_seq: every event up to here is in the directory.
+        want: what to send next; `REPLAY` starts after ``acked_seq``.
+        synced_page: last page taken of the current snapshot, -1 for none.
+        orders: what to do (again, until it was reported done).
+    """
+
+    epoch: Unsigned
+    acked_seq: Unsigned
+    want: Want = Want.NOTHING
+    synced_page: int = -1
+    orders: Annotated[tuple[Order, ...], msgspec.Meta(max_length=64)] = ()
+
+
+class Deregister(Message, frozen=True, kw_only=True):
+    """The instance leaves; its entries go."""
+
+    instance: Name
+    incarnation: Unsigned
+
+
+class Locate(Message, frozen=True, kw_only=True):
+    """Who holds the longest prefix of these keys?
+
+    Attributes:
+        instance: the asker, whose layout decides who can be read; empty for people's questions.
+    """
+
+    namespace: Name
+    keys: KeyBlob
+    key_bytes: KeyBytes
+    instance: Annotated[str, msgspec.Meta(max_length=128)] = ""
+    tenant: Tenant = ""
+
+
+class Holder(msgspec.Struct, frozen=True, kw_only=True):
+    """An instance that can be read from."""
+
+    instance: Name
+    incarnation: Unsigned
+    address: EndpointAddress
+    public_key: str = ""
+    host: str = ""
+    rack: str = ""
+    load_bytes: Unsigned = 0
+    age_ms: Unsigned = 0
+
+
+class HolderRun(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """Consecutive chunks with the same holders.
+
+    Attributes:
+        start: position of the first chunk among the asked keys.
+        count: number of chunks.
+        holders: indexes into `Located.holders`, best first, 8 at most.
+        more: holders beyond those.
+    """
+
+    start: Unsigned
+    count: Unsigned
+    holders: tuple[int, ...]
+    more: Unsigned = 0
+
+
+class Located(Message, frozen=True, kw_only=True):
+    """Answer to `Locate`: runs without gaps from chunk 0 on.
+
+    Attributes:
+        partial: the directory is still being filled after a restart; a miss proves nothing.
+    """
+
+    epoch: Unsigned
+    runs: tuple[HolderRun, ...]
+    holders: tuple[Holder, ...]
+    partial: bool = False

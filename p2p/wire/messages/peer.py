@@ -1,0 +1,113 @@
+"""Between two instances: first contact and leases. No I/O."""
+
+from typing import Annotated
+
+import msgspec
+
+from p2p.keys import MAX_KEY_BYTES, MIN_KEY_BYTES, Namespace
+from p2p.layout import Layout
+from p2p.wire.messages.base import (
+    KeyBlob,
+    KeyBytes,
+    Message,
+    Millis,
+    Name,
+    RankOffer,
+    Tenant,
+    Unsigned,
+)
+
+
+class Hello(Message, frozen=True, kw_only=True):
+    """First contact of a reader with a holder: who I am, and what I keep."""
+
+    instance: Name
+    incarnation: Unsigned
+    namespace: Namespace
+    layout: Layout
+    ranks: Annotated[tuple[RankOffer, ...], msgspec.Meta(min_length=1, max_length=1024)]
+
+
+class Welcome(Message, frozen=True, kw_only=True):
+    """Answer to `Hello`: how to connect to each of our ranks."""
+
+    instance: Name
+    incarnation: Unsigned
+    ranks: Annotated[tuple[RankOffer, ...], msgspec.Meta(min_length=1, max_length=1024)]
+
+
+class LeaseRequest(Message, frozen=True, kw_only=True):
+    """Lend me these chunks, as many from the start as you have.
+
+    Attributes:
+        holder_incarnation: of the holder that the asker means; another one refuses.
+        ttl_ms: how long the asker would like them; the holder may grant less.
+    """
+
+    instance: Name
+    incarnation: Unsigned
+    holder_incarnation: Unsigned
+    namespace: Name
+    keys: KeyBlob
+    key_bytes: KeyBytes
+    ttl_ms: Millis
+    tenant: Tenant = ""
+
+
+class LeaseGranted(Message, frozen=True, kw_only=True):
+    """The named slots keep their bytes until the time is over, counted from the grant.
+
+    Attributes:
+        token: names this lease; grows with every grant, so it fences late users.
+        slots: of the leading chunks asked for, in their order; may be fewer, even none.
+        generations: of those slots.
+        roots: digest of each chunk on each rank, rank-major: ``roots[rank][chunk]``.
+    """
+
+    token: Unsigned
+    ttl_ms: Millis
+    slots: tuple[int, ...]
+    generations: tuple[int, ...]
+    roots: tuple[tuple[int, ...], ...]
+
+
+class LeaseBusy(Message, frozen=True, kw_only=True):
+    """Not now: this reader holds too much already, or too much is lent."""
+
+    retry_after_ms: Millis
+    alternates: tuple[str, ...] = ()
+
+
+class LeaseRenew(Message, frozen=True, kw_only=True):
+    """I am still reading."""
+
+    instance: Name
+    incarnation: Unsigned
+    token: Unsigned
+    ttl_ms: Millis
+
+
+class LeaseRenewed(Message, frozen=True, kw_only=True):
+    """The lease lasts this much longer, counted from the answer."""
+
+    token: Unsigned
+    ttl_ms: Millis
+
+
+class LeaseRelease(Message, frozen=True, kw_only=True):
+    """I have quiesced. Sent without waiting for an answer."""
+
+    instance: Name
+    incarnation: Unsigned
+    token: Unsigned
+
+
+class ReportMismatch(Message, frozen=True, kw_only=True):
+    """What I read under this key had another digest. Sent without waiting for an answer."""
+
+    instance: Name
+    incarnation: Unsigned
+    namespace: Name
+    key: Annotated[bytes, msgspec.Meta(min_length=MIN_KEY_BYTES, max_length=MAX_KEY_BYTES)]
+    slot: Unsigned
+    generation: Unsigned

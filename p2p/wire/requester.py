@@ -1,0 +1,112 @@
+"""The asking end: a DEALER with request ids and deadlines. One thread at a time uses it."""
+
+import itertools
+import logging
+import time
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import zmq
+
+from p2p.errors import PeerUnreachableError, ProtocolError
+from p2p.wire.codec import (
+    BodyDecoder,
+    RequestId,
+    check_frames,
+    decode_header,
+    encode_body,
+    encode_header,
+)
+from p2p.wire.context import WireContext
+from p2p.wire.messages import Message
+
+logger = logging.getLogger(__name__)
+R = TypeVar("R", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[R]):
+    """What came back for a request."""
+
+    request_id: RequestId
+    message: R
+
+
+class Requester(Generic[R]):
+    """Sends requests to one address and collects the answers.
+
+    Args:
+        wire: where the socket comes from.
+        address: of the answering end.
+        replies: decoder of what it may answer.
+        server_key: its public key, where CURVE is on; empty for the controller's.
+    """
+
+    def __init__(
+        self, wire: WireContext, address: str, replies: BodyDecoder[R], server_key: str = ""
+    ) -> None:
+        self.address = address
+        self.socket = wire.dealer(address, server_key)
+        self.num_dropped = 0
+        self._replies = replies
+        self._ids = itertools.count(1)
+
+    def next_id(self) -> RequestId:
+        """Returns a request id that this requester has not used before."""
+        return RequestId(next(self._ids))
+
+    def send(self, message: Message, request_id: int) -> None:
+        """Hands a request to the socket's queue; never blocks.
+
+        Raises:
+            PeerUnreachableError: the queue is full since nobody has taken from it for long.
+        """
+        try:
+            self.socket.send(encode_header(request_id), zmq.SNDMORE | zmq.NOBLOCK)
+            self.socket.send(encode_body(message), zmq.NOBLOCK)
+        except zmq.Again as error:
+            raise PeerUnreachableError(self.address, "send queue is full") from error
+
+    def receive(self) -> list[Answer[R]]:
+        """Returns every answer that is there, without waiting; drops what is no answer."""
+        answers: list[Answer[R]] = []
+        while True:
+            try:
+                frames = self.socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return answers
+            answer = self._decode(frames)
+            if answer is not None:
+                answers.append(answer)
+
+    def request(self, message: Message, timeout_s: float) -> R:
+        """Sends one request and waits for its answer. For tools and tests; do not mix with `send`.
+
+        Raises:
+            PeerUnreachableError: no answer within ``timeout_s``.
+        """
+        request_id = self.next_id()
+        self.send(message, request_id)
+        deadline = time.monotonic() + timeout_s
+        while (left_s := deadline - time.monotonic()) > 0:
+            if not self.socket.poll(int(left_s * 1000) + 1):
+                break
+            for answer in self.receive():
+                if answer.request_id == request_id:
+                    return answer.message
+        name = type(message).__name__
+        raise PeerUnreachableError(self.address, f"no answer to {name} within {timeout_s:g} s")
+
+    def close(self) -> None:
+        """Closes the socket; queued requests are dropped."""
+        self.socket.close(0)
+
+    def _decode(self, frames: list[bytes]) -> Answer[R] | None:
+        try:
+            check_frames(frames, 2)
+            return Answer(decode_header(frames[0]), self._replies.decode(frames[1]))
+        except ProtocolError as error:
+            self.num_dropped += 1
+            if self.num_dropped == 1:
+                logger.warning("dropped an answer of %s: %s", self.address, error)
+            return None
