@@ -13,6 +13,7 @@ from typing import Annotated, NewType
 
 import msgspec
 import numpy as np
+import xxhash
 
 from p2p.errors import ArgumentError
 
@@ -126,6 +127,16 @@ def split_keys(blob: bytes, key_bytes: int) -> list[ChunkKey]:
     if len(blob) % key_bytes:
         raise ArgumentError("keys", len(blob), f"no multiple of key_bytes = {key_bytes}")
     return [ChunkKey(blob[at : at + key_bytes]) for at in range(0, len(blob), key_bytes)]
+
+
+def view_hash_of(key: bytes, tenant: str) -> int:
+    """Returns what one directory entry adds to its instance's view hash, 64 bits.
+
+    The view hash of a set of entries is the sum over them, modulo 2**64, so order does not matter
+    and an entry is taken out by subtraction. XXH3-64 of the key, seeded with that of the tenant.
+    """
+    seed = xxhash.xxh3_64_intdigest(tenant.encode()) if tenant else 0
+    return xxhash.xxh3_64_intdigest(key, seed)
 
 
 def weights_digest(folder: str | Path) -> str:

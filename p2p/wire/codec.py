@@ -5,6 +5,7 @@ MessagePack body. Request id 0 means that no answer is expected.
 """
 
 import struct
+from types import UnionType
 from typing import Generic, NewType, TypeVar
 
 import msgspec
@@ -85,8 +86,8 @@ class BodyDecoder(Generic[M]):
         messages: the set, a union of message structs.
     """
 
-    def __init__(self, messages: type[M]) -> None:
-        self._decoder = msgspec.msgpack.Decoder(messages)
+    def __init__(self, messages: type[M] | UnionType) -> None:
+        self._decoder: msgspec.msgpack.Decoder[M] = msgspec.msgpack.Decoder(messages)
 
     def decode(self, body: bytes) -> M:
         """Returns the message.

@@ -13,7 +13,7 @@ from p2p.wire.curve import CurveKeys
 PublicKey = NewType("PublicKey", str)
 
 _ADDRESS = re.compile(
-    r"^(tcp://[^\s:/]+:(\d{1,5}|\*)|tcp://\[[0-9a-fA-F:%]+\]:(\d{1,5}|\*)|ipc://.+)$"
+    r"^(tcp://[^\s:/]+:(\d{1,5}|\*)|tcp://\[[0-9a-fA-F:.%]+\]:(\d{1,5}|\*)|ipc://.+)$"
 )
 _HEARTBEAT_MS = 2_000
 _HEARTBEAT_TIMEOUT_MS = 6_000
@@ -48,7 +48,7 @@ class WireContext:
     def dealer(self, address: str, server_key: str = "") -> zmq.Socket[bytes]:
         """Returns a connected DEALER; ZMQ connects and reconnects in the background."""
         check_address("address", address)
-        socket = self._socket(zmq.DEALER)
+        socket = self._socket(zmq.DEALER, address)
         if self.keys is not None:
             socket.curve_publickey = self.keys.public.encode()
             socket.curve_secretkey = self.keys.secret.encode()
@@ -70,7 +70,7 @@ class WireContext:
         """
         check_address(key, address)
         self._authenticate()
-        socket = self._socket(zmq.ROUTER)
+        socket = self._socket(zmq.ROUTER, address)
         if self.keys is not None:
             socket.curve_server = True
             socket.curve_publickey = self.keys.public.encode()
@@ -89,7 +89,7 @@ class WireContext:
             self._authenticator = None
         self._context.destroy(linger=0)
 
-    def _socket(self, kind: int) -> zmq.Socket[bytes]:
+    def _socket(self, kind: int, address: str) -> zmq.Socket[bytes]:
         socket = self._context.socket(kind)
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.MAXMSGSIZE, 2 * MAX_BODY_BYTES)
@@ -97,7 +97,7 @@ class WireContext:
         socket.setsockopt(zmq.RCVHWM, _SEND_QUEUE_MESSAGES)
         socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
         socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, _HEARTBEAT_TIMEOUT_MS)
-        socket.setsockopt(zmq.IPV6, 1)
+        socket.setsockopt(zmq.IPV6, int("[" in address))
         return socket
 
     def _authenticate(self) -> None:

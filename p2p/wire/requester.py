@@ -97,9 +97,9 @@ class Requester(Generic[R]):
         name = type(message).__name__
         raise PeerUnreachableError(self.address, f"no answer to {name} within {timeout_s:g} s")
 
-    def close(self) -> None:
-        """Closes the socket; queued requests are dropped."""
-        self.socket.close(0)
+    def close(self, linger_s: float = 0.0) -> None:
+        """Closes the socket; what is still queued after ``linger_s`` is dropped."""
+        self.socket.close(int(linger_s * 1000))
 
     def _decode(self, frames: list[bytes]) -> Answer[R] | None:
         try:

@@ -38,6 +38,8 @@ _FAILED_HANDSHAKES = (
     | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 )
 _BATCH = 256
+_LONGEST_WAIT_S = 3600.0
+_LINGER_MS = 500
 
 
 class Service(Protocol[_Q_contra]):
@@ -90,7 +92,9 @@ class Responder(Generic[Q]):
         poller.register(self._wake, zmq.POLLIN)
         try:
             while not self._stopping:
-                ready = dict(poller.poll(max(0, int(service.wait_s() * 1000))))
+                ready = dict(
+                    poller.poll(int(min(max(0.0, service.wait_s()), _LONGEST_WAIT_S) * 1000))
+                )
                 if self._socket in ready:
                     self._answer_all(service)
                 if self._monitor in ready:
@@ -100,7 +104,7 @@ class Responder(Generic[Q]):
                 for outgoing in service.tick():
                     self._send(outgoing)
         finally:
-            self._close()
+            self.close()
 
     def stop(self) -> None:
         """Makes `serve` return soon. May be called from any thread or a signal handler."""
@@ -172,7 +176,8 @@ class Responder(Generic[Q]):
                 "%s: dropped message number %d (%s): %s", self.address, number, kind, reason
             )
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Closes the socket; `serve` does so by itself when it ends. Last answers still go out."""
         self._socket.disable_monitor()
-        self._socket.close(0)
+        self._socket.close(_LINGER_MS)
         os.close(self._wake)

@@ -137,13 +137,15 @@ class FeedStatus(Message, frozen=True, kw_only=True):
         epoch: the controller's start; acknowledgements of another epoch mean nothing.
         acked_seq: every event up to here is in the directory.
         want: what to send next; `REPLAY` starts after ``acked_seq``.
-        synced_page: last page taken of the current snapshot, -1 for none.
+        sync: the snapshot that ``synced_page`` belongs to, 0 for none.
+        synced_page: every page of that snapshot up to here was taken, -1 for none.
         orders: what to do (again, until it was reported done).
     """
 
     epoch: Unsigned
     acked_seq: Unsigned
     want: Want = Want.NOTHING
+    sync: Unsigned = 0
     synced_page: int = -1
     orders: Annotated[tuple[Order, ...], msgspec.Meta(max_length=64)] = ()
 

@@ -1,0 +1,184 @@
+"""Arenas: the one long-lived memory of a rank that peers may read.
+
+Peers that hold an arena's address may read it at any time, and a read of unmapped memory kills
+its *holder* on some transports. So an arena is never unmapped while the process lives: `close`
+only drops our references.
+"""
+
+import mmap
+import os
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from p2p.errors import ArgumentError, ClosedError, ConfigError, MemoryUnavailableError
+from p2p.regions import MemoryKind, Region, Segment
+
+Bytes = npt.NDArray[np.uint8]
+_GIB = 1 << 30
+_MADV_POPULATE_WRITE = 23  # since Linux 5.14; not in Python's mmap
+_immortal: list[mmap.mmap] = []
+
+
+class Arena(Protocol):
+    """Memory that can be registered and cut into slots."""
+
+    @property
+    def address(self) -> int:
+        """Address of the first byte, for as long as the process lives."""
+        ...
+
+    @property
+    def num_bytes(self) -> int:
+        """Usable bytes."""
+        ...
+
+    def region(self, slot_bytes: int) -> Region:
+        """Returns the arena cut into slots of one segment; what is left at the end is unused.
+
+        Raises:
+            ArgumentError: not one slot fits.
+        """
+        ...
+
+    def close(self) -> None:
+        """Drops our references. The memory stays mapped until the process ends. Idempotent."""
+        ...
+
+
+class HostArena:
+    """Shared memory of this host, page-aligned, with all pages touched.
+
+    It is backed by a memory file, so that another process may map it through `fd`.
+
+    Args:
+        num_bytes: size; rounded up to whole pages.
+
+    Raises:
+        ConfigError: ``pool_bytes`` is more than what the host, or our control group, has left.
+        MemoryUnavailableError: the kernel refuses.
+    """
+
+    def __init__(self, num_bytes: int) -> None:
+        _check_size(num_bytes)
+        size = -(-num_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
+        try:
+            self.fd = os.memfd_create("p2p-arena", os.MFD_CLOEXEC)
+            os.ftruncate(self.fd, size)
+            self._mapping = mmap.mmap(self.fd, size)
+            _touch(self._mapping)
+        except OSError as error:
+            raise MemoryUnavailableError(f"no arena of {num_bytes} bytes: {error}") from error
+        _immortal.append(self._mapping)
+        self._bytes: Bytes | None = np.frombuffer(self._mapping, np.uint8)
+        self.address = int(self._bytes.ctypes.data)
+        self.num_bytes = size
+
+    def region(self, slot_bytes: int) -> Region:
+        """Returns the arena cut into slots of one segment."""
+        return _slots(self.address, self.num_bytes, slot_bytes, MemoryKind.DRAM, 0)
+
+    def view(self, offset: int, length: int) -> Bytes:
+        """Returns a span as a writable array of bytes, without a copy.
+
+        Raises:
+            ArgumentError: the span does not lie in the arena.
+            ClosedError: the arena was closed.
+        """
+        if self._bytes is None:
+            raise ClosedError("the arena is closed")
+        if offset < 0 or length < 0 or offset + length > self.num_bytes:
+            reason = f"{length} bytes from there do not lie in an arena of {self.num_bytes}"
+            raise ArgumentError("offset", offset, reason)
+        return self._bytes[offset : offset + length]
+
+    def close(self) -> None:
+        """Drops our references; the mapping lives on, since peers may still read it."""
+        if self._bytes is not None:
+            self._bytes = None
+            os.close(self.fd)
+
+
+class DeviceArena:
+    """Memory of a CUDA device, allocated by torch. Untested on hardware.
+
+    Expandable segments (``PYTORCH_CUDA_ALLOC_CONF``) make remote reads slow or impossible.
+
+    Args:
+        num_bytes: size.
+        device: ordinal of the device.
+
+    Raises:
+        MemoryUnavailableError: torch is missing, or the device has not as much memory.
+    """
+
+    def __init__(self, num_bytes: int, device: int) -> None:
+        try:
+            import torch  # noqa: PLC0415  an optional package
+        except ImportError as error:
+            raise MemoryUnavailableError("device memory needs torch: p2p-kv[torch]") from error
+        try:
+            self._tensor = torch.empty(num_bytes, dtype=torch.uint8, device=f"cuda:{device}")
+        except (RuntimeError, AssertionError) as error:
+            reason = f"no arena of {num_bytes} bytes on cuda:{device}: {error}"
+            raise MemoryUnavailableError(reason) from error
+        self.address = int(self._tensor.data_ptr())
+        self.num_bytes = num_bytes
+        self.device = device
+
+    def region(self, slot_bytes: int) -> Region:
+        """Returns the arena cut into slots of one segment."""
+        return _slots(self.address, self.num_bytes, slot_bytes, MemoryKind.VRAM, self.device)
+
+    def close(self) -> None:
+        """Does nothing: peers may still read the memory, so the tensor lives with this object."""
+
+
+def available_bytes() -> int:
+    """Returns how much memory can be taken: the host's, or our control group's if that is less."""
+    return min(_host_available(), _group_available())
+
+
+def _check_size(num_bytes: int) -> None:
+    if num_bytes < 1:
+        raise ConfigError("pool_bytes", num_bytes, "must be at least 1")
+    available = available_bytes()
+    if num_bytes > available:
+        reason = f"only {available / _GIB:.1f} GiB available on this host"
+        raise ConfigError("pool_bytes", num_bytes, reason)
+
+
+def _host_available() -> int:
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return os.sysconf("SC_AVPHYS_PAGES") * mmap.PAGESIZE
+
+
+def _group_available() -> int:
+    """Returns what the control group of a container leaves, as version 2 shows it at its root."""
+    root = Path("/sys/fs/cgroup")
+    try:
+        limit = (root / "memory.max").read_text().strip()
+        used = (root / "memory.current").read_text().strip()
+        return max(int(limit) - int(used), 0)
+    except (OSError, ValueError):
+        return 1 << 62
+
+
+def _touch(mapping: mmap.mmap) -> None:
+    """Has the kernel map every page now: a first touch during a transfer halves its speed."""
+    try:
+        mapping.madvise(_MADV_POPULATE_WRITE)
+    except OSError:
+        np.frombuffer(mapping, np.uint8)[:: mmap.PAGESIZE] = 0
+
+
+def _slots(address: int, num_bytes: int, slot_bytes: int, kind: MemoryKind, device: int) -> Region:
+    if slot_bytes < 1 or slot_bytes > num_bytes:
+        reason = f"an arena of {num_bytes} bytes holds no such slot"
+        raise ArgumentError("slot_bytes", slot_bytes, reason)
+    segment = Segment(address, slot_bytes, slot_bytes)
+    return Region((segment,), num_bytes // slot_bytes, kind, device)

@@ -1,0 +1,381 @@
+"""The public face of an instance: put, locate, fetch."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import replace
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from p2p.agent.nixl_config import NixlConfig
+from p2p.agent.slots import SlotState
+from p2p.backend.actions import FetchOutcome, ShortReason
+from p2p.backend.bond import BondThread
+from p2p.backend.engine import EngineParts, FetchEngine, Observer, Ticket
+from p2p.backend.fetch import FetchLimits
+from p2p.backend.instance import InstanceCore, Placement
+from p2p.backend.leases import LeaseLimits
+from p2p.backend.peer_service import PeerService
+from p2p.backend.pool import Pool
+from p2p.backend.reader import ReaderCore
+from p2p.backend.results import FetchResult, Handle, Hit, PutReport, ResultParts
+from p2p.backend.settings import BackendConfig, advertised_address
+from p2p.backend.sources import ArraySource, ChunkSource
+from p2p.channel.base import Channel
+from p2p.channel.registry import ChannelSettings, open_channel
+from p2p.errors import ArgumentError, ClosedError, ConfigError, PeerUnreachableError
+from p2p.keys import ChunkKey, join_keys
+from p2p.layout import Layout
+from p2p.wire.context import WireContext
+from p2p.wire.curve import load_keys
+from p2p.wire.decoders import CONTROLLER_REPLIES
+from p2p.wire.messages import Locate, Located, RankOffer, Register
+from p2p.wire.requester import Requester
+
+SlotBytes = npt.NDArray[np.uint8]
+_PUT_BATCH_CHUNKS = 8
+
+
+def boot_clock() -> float:
+    """Returns seconds on CLOCK_BOOTTIME, which counts while the machine is suspended."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class P2PBackend:
+    """One instance of the fabric, in the engine's process. Thread-safe.
+
+    Make one with `start`; it is a context manager. Nothing here raises because a peer or the
+    controller failed: that makes a fetch shorter, with the reason in its result.
+    """
+
+    def __init__(self, config: BackendConfig, layout: Layout, observer: Observer | None) -> None:
+        self.config = config
+        self.layout = layout
+        self._lock = threading.RLock()
+        self._ask_lock = threading.Lock()
+        self._closed = False
+        keys = None
+        if config.keys_dir:
+            keys = load_keys(config.keys_dir, config.key_name or config.instance)
+        self._pool = Pool(config.pool_bytes, layout)
+        self._wire = WireContext(keys)
+        try:
+            self._service = PeerService(self._wire, config.bind)
+            self._channel = self._open_channel()
+        except BaseException:
+            self._wire.close()
+            raise
+        identity = Register(
+            instance=config.instance,
+            incarnation=time.time_ns(),
+            namespace=config.namespace,
+            layout=layout,
+            address=advertised_address(config, self._service.address),
+            public_key=keys.public if keys else "",
+            host=config.host,
+            rack=config.rack,
+        )
+        offers = (RankOffer(rank=0, channels=(self._channel.offer(),)),)
+        limits = LeaseLimits(ttl_s=config.lease_s, bytes_per_reader=config.lease_bytes_per_reader)
+        self._core = InstanceCore(identity, offers, self._pool.num_slots, limits=limits)
+        self._locator = Requester(self._wire, config.controller, CONTROLLER_REPLIES)
+        self._service.start(self._core, self._pool, self._lock, boot_clock)
+        self._bond = BondThread(self._core, self._lock, self._wire, config.controller, boot_clock)
+        parts = EngineParts(
+            reader=ReaderCore(self._core, FetchLimits(window_bytes=config.window_bytes)),
+            lock=self._lock,
+            wire=self._wire,
+            controller=config.controller,
+            channel=self._channel,
+            pool=self._pool,
+            clock=boot_clock,
+            quarantine_s=config.quarantine_s,
+            on_commit=self._bond.wake,
+        )
+        if observer is not None:
+            parts = replace(parts, observer=observer)
+        self._engine = FetchEngine(parts)
+        self._put_thread = ThreadPoolExecutor(1, thread_name_prefix="p2p-put")
+
+    @classmethod
+    def start(
+        cls, config: BackendConfig, layout: Layout, observer: Observer | None = None
+    ) -> "P2PBackend":
+        """Returns a running backend. It registers with the controller by itself, now or later.
+
+        Args:
+            config: see `BackendConfig`.
+            layout: how this instance keeps KV.
+            observer: watches fetches, for tests and demonstrations.
+
+        Raises:
+            ConfigError: a setting cannot be, with its name and value; nothing was started.
+            PluginMissingError: the channel's package is not installed.
+        """
+        _check_layout(config, layout)
+        return cls(config.filled(), layout, observer)
+
+    # ------------------------------------------------------------------ the three verbs
+
+    def put(
+        self,
+        keys: Sequence[ChunkKey],
+        kv: ChunkSource | Sequence[SlotBytes] | SlotBytes,
+        tenant: str = "",
+    ) -> PutReport:
+        """Stores chunks in the pool and advertises them; blocks while bytes are copied.
+
+        Args:
+            keys: of consecutive chunks of one prompt, from its first chunk on.
+            kv: their bytes: uint8 ``[len(keys), chunk_bytes]``, or a `ChunkSource`.
+            tenant: who may read them; empty for everybody.
+
+        Raises:
+            ArgumentError: keys and chunks do not match, or chunks do not fit the layout.
+        """
+        self._check_open()
+        source = self._source(kv)
+        if source.num_chunks != len(keys):
+            raise ArgumentError("kv", source.num_chunks, f"chunks for {len(keys)} keys")
+        join_keys(keys)
+        with self._lock:
+            num_refused = self._core.counters["put_chunks_refused_pool_full"]
+            placements = self._core.begin_put(keys, tenant)
+            num_refused = self._core.counters["put_chunks_refused_pool_full"] - num_refused
+        for start in range(0, len(placements), _PUT_BATCH_CHUNKS):
+            self._fill(placements, start, source, tenant)
+        self._bond.wake()
+        num_present = len(keys) - len(placements) - num_refused
+        return PutReport(len(placements), num_present, num_refused)
+
+    def locate(
+        self, keys: Sequence[ChunkKey], tenant: str = "", timeout_s: float | None = None
+    ) -> Hit:
+        """Returns the longest prefix that is here or, by the directory, at peers.
+
+        A value in any case: a controller that does not answer within ``timeout_s`` (by default
+        half of the configured budget) leaves what is here.
+
+        Raises:
+            ArgumentError: keys differ in length.
+        """
+        self._check_open()
+        join_keys(keys)
+        with self._lock:
+            num_local = len(self._core.index.prefix(keys, tenant))
+        if num_local == len(keys):
+            return Hit(num_local, num_local, (), (), ShortReason.COMPLETE)
+        blob, key_bytes = join_keys(keys[num_local:])
+        question = Locate(
+            namespace=self.config.namespace.id,
+            keys=blob,
+            key_bytes=key_bytes,
+            instance=self.config.instance,
+            tenant=tenant,
+        )
+        try:
+            with self._ask_lock:
+                wait_s = self.config.budget_s / 2 if timeout_s is None else timeout_s
+                answer = self._locator.request(question, wait_s)
+        except PeerUnreachableError:
+            return Hit(num_local, num_local, (), (), ShortReason.CONTROLLER_SILENT)
+        return _hit(answer, num_local, len(keys))
+
+    def fetch(
+        self, keys: Sequence[ChunkKey], budget_s: float | None = None, tenant: str = ""
+    ) -> FetchResult:
+        """Brings the longest prefix that is to be had into the pool, within a budget.
+
+        Args:
+            keys: of consecutive chunks of one prompt, from its first chunk on.
+            budget_s: the call returns after this time at the latest, with what is verified.
+            tenant: on whose behalf.
+
+        Returns:
+            The chunks, pinned until released, and why there are not more.
+
+        Raises:
+            ArgumentError: keys differ in length, or the budget is not positive.
+        """
+        ticket = self._submit(keys, budget_s, tenant)
+        return self._result(self._engine.wait(ticket))
+
+    # ------------------------------------------------------------------ the asynchronous twin
+
+    def submit_fetch(
+        self, keys: Sequence[ChunkKey], budget_s: float | None = None, tenant: str = ""
+    ) -> Handle[FetchResult]:
+        """Starts a fetch and returns a handle to poll; arguments and errors as `fetch`."""
+        ticket = self._submit(keys, budget_s, tenant)
+        self._engine.drive_in_background()
+
+        def take() -> FetchResult | None:
+            outcome = ticket.outcome if ticket.done.is_set() else None
+            return None if outcome is None else self._result(outcome)
+
+        return Handle(take, lambda timeout_s: _ignore(ticket.done.wait(timeout_s)))
+
+    def submit_put(
+        self,
+        keys: Sequence[ChunkKey],
+        kv: ChunkSource | Sequence[SlotBytes] | SlotBytes,
+        tenant: str = "",
+    ) -> Handle[PutReport]:
+        """Stores chunks on another thread; ``kv`` must not change until the report is there.
+
+        The handle raises what `put` raises.
+        """
+        self._check_open()
+        future = self._put_thread.submit(self.put, keys, kv, tenant)
+        return Handle(
+            lambda: future.result() if future.done() else None,
+            lambda timeout_s: _ignore(wait([future], timeout_s)),
+        )
+
+    # ------------------------------------------------------------------ standing
+
+    def wait_advertised(self, timeout_s: float) -> bool:
+        """Waits until the directory knows everything that is here; returns whether it does."""
+        self._check_open()
+        self._bond.wake()
+        return self._bond.wait_until(self._core.membership.is_advertised, timeout_s)
+
+    def counters(self) -> Counter[str]:
+        """Returns counts of everything unusual and of the work done, by name."""
+        with self._lock:
+            counts = Counter(self._core.counters)
+            counts["chunks"] = len(self._core.index)
+            counts["slots_free"] = self._core.slots.num_free
+            counts["slots_quarantined"] = self._core.slots.count(SlotState.QUARANTINED)
+            counts["leases"] = len(self._core.leases)
+        for kind, number in self._service.dropped.items():
+            counts[f"messages_dropped_{kind}"] = number
+        return counts
+
+    @property
+    def address(self) -> str:
+        """Where peers reach this instance."""
+        return self._core.identity.address
+
+    @property
+    def bond_state(self) -> str:
+        """How this instance stands with the controller (`BondState`)."""
+        return self._core.membership.state.value
+
+    def close(self) -> None:
+        """Ends fetches with what they have, says farewell, and stops serving. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        with self._lock:
+            self._core.is_closing = True
+        self._put_thread.shutdown(wait=True)
+        self._engine.close()
+        self._bond.stop()
+        self._service.stop()
+        self._channel.close()
+        self._locator.close()
+        self._wire.close()
+        self._pool.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # ------------------------------------------------------------------ parts
+
+    def _open_channel(self) -> Channel:
+        config = self.config
+        nixl = NixlConfig(transports=config.nixl_transports, net_devices=config.nixl_net_devices)
+        return open_channel(config.channel, self._pool.region, ChannelSettings(nixl=nixl))
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError("the backend is closed")
+
+    def _source(self, kv: ChunkSource | Sequence[SlotBytes] | SlotBytes) -> ChunkSource:
+        if isinstance(kv, np.ndarray | Sequence):
+            return ArraySource(kv, self.layout)
+        return kv
+
+    def _fill(
+        self, placements: Sequence[Placement], start: int, source: ChunkSource, tenant: str
+    ) -> None:
+        batch = placements[start : start + _PUT_BATCH_CHUNKS]
+        try:
+            slots = [self._pool.view(placement.slot) for placement in batch]
+            source.copy_to([placement.position for placement in batch], slots)
+            roots = [self._pool.digest(placement.key, placement.slot) for placement in batch]
+        except BaseException:
+            with self._lock:
+                for placement in placements[start:]:
+                    self._core.slots.release(placement.slot)
+            raise
+        with self._lock:
+            for placement, root in zip(batch, roots, strict=True):
+                self._core.commit(placement, (root,), tenant)
+
+    def _submit(self, keys: Sequence[ChunkKey], budget_s: float | None, tenant: str) -> Ticket:
+        self._check_open()
+        join_keys(keys)
+        budget_s = self.config.budget_s if budget_s is None else budget_s
+        return self._engine.submit(keys, tenant, budget_s)
+
+    def _result(self, outcome: FetchOutcome) -> FetchResult:
+        views = [self._pool.view(entry.slot) for entry in outcome.entries]
+        for view in views:
+            view.flags.writeable = False
+        parts = ResultParts(
+            num_local=outcome.num_local,
+            sources=outcome.sources,
+            phases_s=outcome.phases_s,
+            on_release=lambda: self._unpin(outcome),
+        )
+        seconds = outcome.phases_s["done"]
+        return FetchResult(views, seconds, outcome.reason, outcome.detail, parts)
+
+    def _unpin(self, outcome: FetchOutcome) -> None:
+        with self._lock:
+            for entry in outcome.entries:
+                self._core.unpin(entry)
+
+
+def _check_layout(config: BackendConfig, layout: Layout) -> None:
+    try:
+        layout.check()
+    except ArgumentError as error:
+        raise ConfigError(f"layout.{error.name}", error.value, error.reason) from error
+    if layout.kv_dtype != config.namespace.kv_dtype:
+        reason = f"the namespace says {config.namespace.kv_dtype}"
+        raise ConfigError("layout.kv_dtype", layout.kv_dtype, reason)
+    for field in ("tensor_parallel", "pipeline_parallel"):
+        if getattr(layout, field) != 1:
+            reason = "this backend runs one rank in the engine's process"
+            raise ConfigError(f"layout.{field}", getattr(layout, field), reason)
+
+
+def _hit(answer: object, num_local: int, num_keys: int) -> Hit:
+    if not isinstance(answer, Located):
+        return Hit(num_local, num_local, (), (), ShortReason.CONTROLLER_SILENT)
+    num_chunks = num_local + sum(run.count for run in answer.runs)
+    reason = ShortReason.DIRECTORY_PARTIAL if answer.partial else ShortReason.NO_HOLDER
+    if num_chunks == num_keys:
+        reason = ShortReason.COMPLETE
+    holders = tuple(holder.instance for holder in answer.holders)
+    return Hit(num_chunks, num_local, answer.runs, holders, reason)
+
+
+def _ignore(_: object) -> None:
+    """Makes a waiting function out of one that returns something."""

@@ -1,0 +1,128 @@
+"""The thread that keeps the bond with the controller: sends what `Membership` says, no more."""
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+
+import zmq
+
+from p2p.backend.instance import InstanceCore
+from p2p.backend.membership import BondState
+from p2p.errors import PeerUnreachableError
+from p2p.wire.codec import ONE_WAY
+from p2p.wire.context import WireContext
+from p2p.wire.decoders import CONTROLLER_REPLIES
+from p2p.wire.requester import Requester
+
+logger = logging.getLogger(__name__)
+_LONGEST_WAIT_S = 1.0
+
+
+class BondThread:
+    """Runs an instance's membership.
+
+    Args:
+        core: the instance.
+        lock: held for every use of the core.
+        wire: makes the socket.
+        controller: address.
+        clock: of the core.
+    """
+
+    def __init__(
+        self,
+        core: InstanceCore,
+        lock: threading.RLock,
+        wire: WireContext,
+        controller: str,
+        clock: Callable[[], float],
+    ) -> None:
+        self._core = core
+        self._lock = lock
+        self._clock = clock
+        self._requester = Requester(wire, controller, CONTROLLER_REPLIES)
+        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._stopping = False
+        self._changed = threading.Condition()
+        self._last_state = BondState.ALONE
+        self._thread = threading.Thread(target=self._run, name="p2p-bond", daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """There are events to send. Any thread."""
+        os.eventfd_write(self._wake_fd, 1)
+
+    def wait_until(self, condition: Callable[[], bool], timeout_s: float) -> bool:
+        """Waits until a condition on the membership holds and returns whether it does."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._holds(condition), timeout_s)
+
+    def stop(self) -> None:
+        """Says farewell, without waiting for an answer, and ends the thread."""
+        self._stopping = True
+        self.wake()
+        self._thread.join()
+
+    def _holds(self, condition: Callable[[], bool]) -> bool:
+        with self._lock:
+            return condition()
+
+    def _run(self) -> None:
+        poller = zmq.Poller()
+        poller.register(self._requester.socket, zmq.POLLIN)
+        poller.register(self._wake_fd, zmq.POLLIN)
+        try:
+            while not self._stopping:
+                wait_s = self._send_due()
+                ready = dict(poller.poll(int(wait_s * 1000) + 1))
+                if self._wake_fd in ready:
+                    os.eventfd_read(self._wake_fd)
+                if self._requester.socket in ready:
+                    self._take_answers()
+            self._say_farewell()
+        except Exception:
+            logger.exception("the bond with the controller ended; this instance is on its own now")
+            raise
+        finally:
+            self._requester.close(linger_s=0.2)
+            os.close(self._wake_fd)
+
+    def _send_due(self) -> float:
+        now_s = self._clock()
+        with self._lock:
+            core = self._core
+            core.carry_out_orders()
+            messages = core.membership.poll(now_s, core.leases.num_bytes)
+            wait_s = core.membership.next_deadline_s(now_s) - now_s
+        for message in messages:
+            try:
+                self._requester.send(message, self._requester.next_id())
+            except PeerUnreachableError as error:
+                logger.debug("%s", error)
+        return min(max(wait_s, 0.0), _LONGEST_WAIT_S)
+
+    def _take_answers(self) -> None:
+        answers = self._requester.receive()
+        now_s = self._clock()
+        with self._lock:
+            for answer in answers:
+                self._core.membership.on_answer(answer.message, now_s)
+            state, refusal = self._core.membership.state, self._core.membership.refusal
+        if state is not self._last_state:
+            self._log(state, refusal)
+        with self._changed:
+            self._changed.notify_all()
+
+    def _log(self, state: BondState, refusal: object) -> None:
+        self._last_state = state
+        level = logging.ERROR if state in {BondState.FENCED, BondState.REFUSED} else logging.INFO
+        logger.log(level, "%s: bond is %s %s", self._requester.address, state.value, refusal or "")
+
+    def _say_farewell(self) -> None:
+        with self._lock:
+            message = self._core.membership.farewell()
+        try:
+            self._requester.send(message, ONE_WAY)
+        except PeerUnreachableError as error:
+            logger.debug("%s", error)

@@ -1,0 +1,137 @@
+"""The chunks of one fetch: where each stands, and who may still be asked for it.
+
+No I/O, no clock, no threads.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from p2p.backend.actions import ShortReason
+from p2p.backend.index import IndexEntry
+from p2p.keys import ChunkKey
+
+
+class ChunkState(Enum):
+    """Where one chunk of a fetch stands."""
+
+    WANTED = "wanted"
+    READING = "reading"
+    ARRIVED = "arrived"
+    HERE = "here"
+    LOST = "lost"
+
+
+@dataclass(slots=True)
+class WantedChunk:
+    """One chunk of a fetch.
+
+    Attributes:
+        position: in the request.
+        key: of the chunk.
+        state: where it stands.
+        holders: instances still to try, best first.
+        width: so many of them are asked at the same time.
+        entry: of the own index, pinned, once the chunk is here.
+        reason: why the last attempt failed.
+        detail: names and numbers of that.
+    """
+
+    position: int
+    key: ChunkKey
+    state: ChunkState = ChunkState.WANTED
+    holders: list[str] = field(default_factory=list)
+    width: int = 1
+    entry: IndexEntry | None = None
+    reason: ShortReason = ShortReason.NO_HOLDER
+    detail: str = ""
+
+    @property
+    def asked_holders(self) -> list[str]:
+        """Those who are to be asked now."""
+        return self.holders[: self.width]
+
+
+class ChunkTable:
+    """All chunks of one fetch.
+
+    Args:
+        keys: of the request, in order.
+
+    Attributes:
+        first: every chunk before this position is here.
+        end: the first lost chunk; what lies behind it cannot become part of the prefix.
+    """
+
+    def __init__(self, keys: Sequence[ChunkKey]) -> None:
+        self._chunks = [WantedChunk(position, key) for position, key in enumerate(keys)]
+        self.first = 0
+        self.end = len(self._chunks)
+
+    def __len__(self) -> int:
+        return len(self._chunks)
+
+    def __getitem__(self, position: int) -> WantedChunk:
+        return self._chunks[position]
+
+    def __iter__(self) -> Iterator[WantedChunk]:
+        return iter(self._chunks)
+
+    def wanted(self) -> Iterator[WantedChunk]:
+        """Yields the chunks that nobody is reading and that can still help, in order."""
+        for position in range(self.first, self.end):
+            chunk = self._chunks[position]
+            if chunk.state is ChunkState.WANTED:
+                yield chunk
+
+    def keep(self, position: int, entry: IndexEntry) -> None:
+        """The chunk is here; the caller has pinned it."""
+        chunk = self._chunks[position]
+        chunk.state = ChunkState.HERE
+        chunk.entry = entry
+        while self.first < self.end and self._chunks[self.first].state is ChunkState.HERE:
+            self.first += 1
+
+    def move(self, positions: Sequence[int], state: ChunkState) -> None:
+        """Sets the state of chunks that are under way."""
+        for position in positions:
+            self._chunks[position].state = state
+
+    def lose(self, position: int, reason: ShortReason, detail: str) -> None:
+        """The chunk is not to be had in this fetch."""
+        chunk = self._chunks[position]
+        chunk.state = ChunkState.LOST
+        chunk.reason = reason
+        chunk.detail = detail
+        self.end = max(self.first, min(self.end, position))
+
+    def lose_rest(self, reason: ShortReason, detail: str) -> None:
+        """Every chunk that is not here is not to be had."""
+        for chunk in self._chunks:
+            if chunk.state is not ChunkState.HERE:
+                self.lose(chunk.position, reason, detail)
+
+    def fail(self, positions: Sequence[int], holder: str, reason: ShortReason, detail: str) -> None:
+        """An attempt at a holder failed: the chunks are wanted again, from others."""
+        for position in positions:
+            chunk = self._chunks[position]
+            if chunk.state in {ChunkState.HERE, ChunkState.LOST}:
+                continue
+            chunk.state = ChunkState.WANTED
+            self._strike(chunk, holder, reason, detail)
+
+    def strike(self, holder: str, reason: ShortReason, detail: str) -> None:
+        """A holder is out of question for every chunk that is still wanted."""
+        for chunk in self._chunks:
+            if chunk.state is ChunkState.WANTED:
+                self._strike(chunk, holder, reason, detail)
+            elif holder in chunk.holders and chunk.state is not ChunkState.HERE:
+                chunk.holders.remove(holder)
+
+    def _strike(self, chunk: WantedChunk, holder: str, reason: ShortReason, detail: str) -> None:
+        if holder in chunk.holders:
+            chunk.holders.remove(holder)
+            chunk.reason, chunk.detail = reason, detail
+        if not chunk.holders:
+            why = (chunk.reason, chunk.detail) if chunk.detail else (reason, detail)
+            self.lose(chunk.position, *why)

@@ -1,0 +1,145 @@
+"""The instance's event log: what the directory must still be told.
+
+Every change of the index is an event with a sequence number. Events are kept until the controller
+acknowledged them, and sent again from there on demand. Where too many have piled up, they are
+dropped and a snapshot of the index takes their place. No I/O, no clock, no threads.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from p2p.backend.index import Index
+from p2p.keys import ChunkKey, view_hash_of
+from p2p.wire.messages import EventKind
+
+_HASH_MASK = (1 << 64) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One change of the index."""
+
+    kind: EventKind
+    key: ChunkKey
+    tenant: str
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Consecutive events of one tenant and key length, or one page of a snapshot.
+
+    Attributes:
+        first: sequence number of the first event; of a page: its number.
+        kinds: one byte an event.
+        keys: one blob.
+    """
+
+    first: int
+    kinds: bytes
+    keys: bytes
+    key_bytes: int
+    tenant: str
+
+
+class EventFeed:
+    """Numbers, keeps and hands out events.
+
+    Args:
+        max_kept: unacknowledged events beyond this are dropped; a snapshot repairs that.
+    """
+
+    def __init__(self, max_kept: int = 1 << 20) -> None:
+        self.last_seq = 0
+        self.view_hash = 0
+        self._max_kept = max_kept
+        self._kept: deque[Event] = deque()  # the last one has number last_seq
+
+    @property
+    def first_kept_seq(self) -> int:
+        """Number of the oldest event that is still here."""
+        return self.last_seq - len(self._kept) + 1
+
+    def append(self, kind: EventKind, key: ChunkKey, tenant: str) -> None:
+        """Records a change of the index."""
+        self.last_seq += 1
+        self._kept.append(Event(kind, key, tenant))
+        change = view_hash_of(key, tenant)
+        sign = -1 if kind is EventKind.EVICT else 1
+        self.view_hash = (self.view_hash + sign * change) & _HASH_MASK
+        if len(self._kept) > self._max_kept:
+            self._kept.popleft()
+
+    def acknowledge(self, seq: int) -> None:
+        """Forgets events up to and including ``seq``."""
+        while self._kept and self.first_kept_seq <= seq:
+            self._kept.popleft()
+
+    def has_after(self, seq: int) -> bool:
+        """True if every event after ``seq`` is still here."""
+        return seq >= self.first_kept_seq - 1
+
+    def batch_after(self, seq: int, max_events: int) -> Batch | None:
+        """Returns the next events after ``seq``, which must be here; None if there are none."""
+        offset = seq + 1 - self.first_kept_seq
+        if offset < 0 or offset >= len(self._kept):
+            return None
+        events: list[Event] = []
+        for number in range(offset, min(offset + max_events, len(self._kept))):
+            event = self._kept[number]
+            if events and not _fit_together(events[0], event):
+                break
+            events.append(event)
+        return _pack(seq + 1, events)
+
+
+class Snapshot:
+    """All chunks of an index at one moment, cut into pages.
+
+    Args:
+        sync: number of this snapshot.
+        start_seq: last event before the moment.
+        index: what to list; later changes do not show.
+        kind: tier under which the chunks are listed.
+    """
+
+    PAGE_EVENTS = 8192
+
+    def __init__(self, sync: int, start_seq: int, index: Index, kind: EventKind) -> None:
+        self.sync = sync
+        self.start_seq = start_seq
+        events = [Event(kind, entry.key, entry.tenant) for entry in index]
+        events.sort(key=lambda event: (event.tenant, len(event.key)))
+        self._pages = _paginate(events, self.PAGE_EVENTS)
+
+    @property
+    def num_pages(self) -> int:
+        """Pages, at least one: an empty index has an empty page."""
+        return len(self._pages)
+
+    def page(self, number: int) -> Batch:
+        """Returns a page."""
+        return self._pages[number]
+
+
+def _paginate(events: list[Event], page_events: int) -> list[Batch]:
+    pages: list[Batch] = []
+    page: list[Event] = []
+    for event in events:
+        if page and (len(page) == page_events or not _fit_together(page[0], event)):
+            pages.append(_pack(len(pages), page))
+            page = []
+        page.append(event)
+    pages.append(_pack(len(pages), page))
+    return pages
+
+
+def _fit_together(first: Event, other: Event) -> bool:
+    return first.tenant == other.tenant and len(first.key) == len(other.key)
+
+
+def _pack(first: int, events: Sequence[Event]) -> Batch:
+    kinds = bytes(event.kind.value for event in events)
+    keys = b"".join(event.key for event in events)
+    key_bytes = len(events[0].key) if events else 32
+    return Batch(first, kinds, keys, key_bytes, events[0].tenant if events else "")

@@ -1,0 +1,156 @@
+"""What an instance holds and lends: chunk key to slot, and which chunk goes first.
+
+Eviction is leaf-first and least recently used: a chunk whose successor is still here is kept,
+because successors without their prefix help nobody. Pinned chunks (lent, or used by a fetch's
+caller) never go. No I/O, no clock, no threads.
+"""
+
+import heapq
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from p2p.keys import ChunkKey
+
+
+@dataclass(slots=True)
+class IndexEntry:
+    """One chunk that is here.
+
+    Attributes:
+        key: of the chunk.
+        slot: where it lies in every rank's pool.
+        generation: of the slot.
+        root: digest of each rank's shard.
+        tenant: who may read it; empty for everybody.
+        parent: key of the chunk before it, None for the first of a prompt.
+        num_children: chunks here that follow it.
+        num_pins: leases and fetches that need it.
+        used: grows with every use.
+        is_damaged: its bytes are not what was stored; it is pinned, but no longer found.
+    """
+
+    key: ChunkKey
+    slot: int
+    generation: int
+    roots: tuple[int, ...]
+    tenant: str
+    parent: ChunkKey | None
+    num_children: int = field(default=0)
+    num_pins: int = field(default=0)
+    used: int = field(default=0)
+    is_damaged: bool = field(default=False)
+
+    @property
+    def can_go(self) -> bool:
+        """True if nothing needs this chunk."""
+        return self.num_pins == 0 and self.num_children == 0
+
+    def is_readable_by(self, tenant: str) -> bool:
+        """True if the entry is sound, and belongs to the tenant or to everybody."""
+        return not self.is_damaged and self.tenant in {"", tenant}
+
+
+class Index:
+    """The chunks of one instance."""
+
+    def __init__(self) -> None:
+        self._entries: dict[ChunkKey, IndexEntry] = {}
+        self._children: dict[ChunkKey, int] = {}  # of every parent, here or not
+        self._candidates: list[tuple[int, ChunkKey]] = []  # a heap; stale pairs are skipped
+        self._uses = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[IndexEntry]:
+        return iter(self._entries.values())
+
+    def get(self, key: ChunkKey) -> IndexEntry | None:
+        """Returns the entry of a key, without counting as a use."""
+        return self._entries.get(key)
+
+    def prefix(self, keys: Sequence[ChunkKey], tenant: str) -> list[IndexEntry]:
+        """Returns the entries of the longest leading part of ``keys`` that is here."""
+        found: list[IndexEntry] = []
+        for key in keys:
+            entry = self._entries.get(key)
+            if entry is None or not entry.is_readable_by(tenant):
+                break
+            found.append(entry)
+        return found
+
+    def add(self, entry: IndexEntry) -> None:
+        """Adds a chunk; its key must be new."""
+        if entry.key in self._entries:
+            raise AssertionError(f"chunk {entry.key.hex()} is indexed already")
+        entry.num_children = self._children.get(entry.key, 0)
+        self._entries[entry.key] = entry
+        if entry.parent is not None:
+            self._children[entry.parent] = self._children.get(entry.parent, 0) + 1
+            parent = self._entries.get(entry.parent)
+            if parent is not None:
+                parent.num_children += 1
+        self.touch(entry)
+
+    def touch(self, entry: IndexEntry) -> None:
+        """Marks a use now."""
+        self._uses += 1
+        entry.used = self._uses
+        self._offer(entry)
+
+    def pin(self, entry: IndexEntry) -> None:
+        """Keeps a chunk until as many `unpin` calls followed."""
+        entry.num_pins += 1
+
+    def unpin(self, entry: IndexEntry) -> None:
+        """Takes one pin back."""
+        if entry.num_pins < 1:
+            raise AssertionError(f"chunk {entry.key.hex()} is not pinned")
+        entry.num_pins -= 1
+        self._offer(entry)
+
+    def evict(self, count: int) -> list[IndexEntry]:
+        """Removes up to ``count`` chunks that nothing needs, oldest leaves first."""
+        gone: list[IndexEntry] = []
+        while len(gone) < count and self._candidates:
+            used, key = heapq.heappop(self._candidates)
+            entry = self._entries.get(key)
+            if entry is not None and entry.used == used and entry.can_go:
+                self.remove(entry)
+                gone.append(entry)
+        return gone
+
+    def remove(self, entry: IndexEntry) -> None:
+        """Removes a chunk that nobody has pinned, leaf or not."""
+        if entry.num_pins:
+            raise AssertionError(f"chunk {entry.key.hex()} is pinned {entry.num_pins} times")
+        del self._entries[entry.key]
+        if entry.parent is None:
+            return
+        left = self._children[entry.parent] - 1
+        if left:
+            self._children[entry.parent] = left
+        else:
+            del self._children[entry.parent]
+        parent = self._entries.get(entry.parent)
+        if parent is not None:
+            parent.num_children -= 1
+            self._offer(parent)
+
+    def check_integrity(self) -> None:
+        """Raises `AssertionError` if child counts or slots contradict each other."""
+        slots = [entry.slot for entry in self._entries.values()]
+        if len(set(slots)) != len(slots):
+            raise AssertionError("two chunks share a slot")
+        for key, count in self._children.items():
+            real = sum(entry.parent == key for entry in self._entries.values())
+            if real != count or (key in self._entries and self._entries[key].num_children != count):
+                raise AssertionError(f"chunk {key.hex()} has {real} children, {count} counted")
+
+    def _offer(self, entry: IndexEntry) -> None:
+        if not entry.can_go:
+            return
+        heapq.heappush(self._candidates, (entry.used, entry.key))
+        if len(self._candidates) > 64 + 4 * len(self._entries):
+            self._candidates = [(e.used, e.key) for e in self._entries.values() if e.can_go]
+            heapq.heapify(self._candidates)

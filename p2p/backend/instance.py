@@ -1,0 +1,355 @@
+"""The decisions of one instance: what it keeps, lends, evicts and tells.
+
+Holds the slots, the index, the leases and the event feed together, answers peers, and places new
+chunks. Everything that touches bytes, sockets or clocks is done by its owner.
+No I/O, no clock, no threads: one caller at a time.
+"""
+
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import assert_never
+
+from p2p.agent.slots import SlotTable
+from p2p.backend.feed import EventFeed
+from p2p.backend.handshake import refuse_hello
+from p2p.backend.index import Index, IndexEntry
+from p2p.backend.leases import Lease, LeaseLimits, LeaseTable, Reader
+from p2p.backend.membership import Membership
+from p2p.keys import ChunkKey, split_keys
+from p2p.wire.exchange import Outgoing, Sender
+from p2p.wire.messages import (
+    Done,
+    EventKind,
+    Hello,
+    LeaseBusy,
+    LeaseGranted,
+    LeaseRelease,
+    LeaseRenew,
+    LeaseRenewed,
+    LeaseRequest,
+    Message,
+    PeerRequest,
+    RankOffer,
+    Refusal,
+    RefusalCode,
+    Register,
+    ReportMismatch,
+    Welcome,
+)
+
+_BUSY_RETRY_MS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """A chunk that has a slot but no bytes yet.
+
+    Attributes:
+        position: of its key in the request.
+        key: of the chunk.
+        parent: key before it.
+        slot: to fill.
+    """
+
+    position: int
+    key: ChunkKey
+    parent: ChunkKey | None
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """A chunk of ours that a reader found to differ from its digest."""
+
+    key: ChunkKey
+    slot: int
+    generation: int
+
+
+class InstanceCore:
+    """State and rules of one instance.
+
+    Args:
+        identity: what we register as.
+        offers: how to connect to each of our ranks.
+        num_slots: slots of every rank's pool.
+        tier: of the pool, as events name it.
+        limits: of leases.
+    """
+
+    def __init__(
+        self,
+        identity: Register,
+        offers: tuple[RankOffer, ...],
+        num_slots: int,
+        tier: EventKind = EventKind.ADMIT_HOST,
+        limits: LeaseLimits | None = None,
+    ) -> None:
+        self.slots = SlotTable(num_slots)
+        self.index = Index()
+        self.feed = EventFeed()
+        self.leases = LeaseTable(limits or LeaseLimits())
+        self.membership = Membership(identity, self.index, self.feed, tier)
+        self.offers = offers
+        self.counters: Counter[str] = Counter()
+        self.suspects: deque[Suspect] = deque(maxlen=256)
+        self.is_closing = False
+        self._tier = tier
+        self._chunk_bytes = identity.layout.chunk_bytes * identity.layout.tensor_parallel
+        self._readers: dict[str, int] = {}
+
+    @property
+    def identity(self) -> Register:
+        """What we register as, with the incarnation that counts now."""
+        return self.membership.identity
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Bytes of one chunk over all ranks."""
+        return self._chunk_bytes
+
+    # ------------------------------------------------------------------ chunks in and out
+
+    def begin_put(self, keys: Sequence[ChunkKey], tenant: str) -> list[Placement]:
+        """Returns slots for the chunks that are not here, in order, as far as there is room.
+
+        The chunks that are here count as used and cannot be evicted for the new ones.
+        """
+        here = [entry for key in keys if (entry := self.index.get(key)) is not None]
+        for entry in here:
+            self.index.pin(entry)
+        missing = [position for position, key in enumerate(keys) if self.index.get(key) is None]
+        slots = self.acquire_slots(len(missing))
+        self.counters["put_chunks_refused_pool_full"] += len(missing) - len(slots)
+        placements = [
+            Placement(position, keys[position], keys[position - 1] if position else None, slot)
+            for position, slot in zip(missing, slots, strict=False)
+        ]
+        for entry in here:
+            self.index.touch(entry)
+            self._share(entry, tenant)
+            self.unpin(entry)
+        return placements
+
+    def acquire_slots(self, count: int) -> list[int]:
+        """Returns up to ``count`` slots for filling, evicting chunks that nothing needs."""
+        short = count - self.slots.num_free
+        if short > 0:
+            for entry in self.index.evict(short):
+                self._gone(entry)
+                self.counters["evicted_chunks"] += 1
+        return self.slots.acquire(count)
+
+    def commit(self, placement: Placement, roots: tuple[int, ...], tenant: str) -> IndexEntry:
+        """A filled chunk becomes part of the index and is advertised.
+
+        Returns:
+            The entry; an earlier one, if the same chunk came in by another way meanwhile.
+        """
+        present = self.index.get(placement.key)
+        if present is not None:
+            self.slots.release(placement.slot)
+            self._share(present, tenant)
+            return present
+        self.slots.commit(placement.slot)
+        entry = IndexEntry(
+            key=placement.key,
+            slot=placement.slot,
+            generation=self.slots.generation(placement.slot),
+            roots=roots,
+            tenant=tenant,
+            parent=placement.parent,
+        )
+        self.index.add(entry)
+        self.feed.append(self._tier, entry.key, tenant)
+        return entry
+
+    def drop(self, entry: IndexEntry) -> None:
+        """Removes a chunk that nobody has pinned, and says so."""
+        self.index.remove(entry)
+        self._gone(entry)
+
+    def unpin(self, entry: IndexEntry) -> None:
+        """Takes a pin back; a damaged chunk goes with its last pin."""
+        self.index.unpin(entry)
+        if entry.is_damaged and entry.num_pins == 0:
+            self.drop(entry)
+
+    def clear(self) -> int:
+        """Drops every chunk that nobody has pinned and returns how many those were."""
+        entries = [entry for entry in self.index if entry.num_pins == 0]
+        for entry in entries:
+            self.drop(entry)
+        return len(entries)
+
+    def carry_out_orders(self) -> None:
+        """Does what the controller asked for."""
+        for order in self.membership.take_orders():
+            dropped = self.clear() if order.namespace == self.identity.namespace.id else 0
+            self.membership.order_done(order, dropped)
+
+    # ------------------------------------------------------------------ answers to peers
+
+    def handle(self, sender: Sender, message: PeerRequest, now_s: float) -> list[Outgoing]:
+        """Returns the answer to a peer's request."""
+        self.tick(now_s)
+        match message:
+            case Hello():
+                answer = self._on_hello(message)
+            case LeaseRequest():
+                answer = self._on_lease(message, now_s)
+            case LeaseRenew():
+                answer = self._on_renew(message, now_s)
+            case LeaseRelease():
+                answer = self._on_release(message)
+            case ReportMismatch():
+                answer = self._on_mismatch(message)
+            case _:
+                assert_never(message)
+        return [Outgoing(sender, answer)]
+
+    def tick(self, now_s: float) -> None:
+        """Ends leases whose time is over."""
+        for lease in self.leases.expire(now_s):
+            self.counters["leases_expired"] += 1
+            self._end(lease)
+
+    def _on_hello(self, hello: Hello) -> Message:
+        if self.is_closing:
+            return Refusal(code=RefusalCode.CLOSING)
+        refusal = refuse_hello(self.identity, hello)
+        if refusal is not None:
+            self.counters[f"hello_refused_{refusal.field}"] += 1
+            return refusal
+        known = self._readers.get(hello.instance, 0)
+        if hello.incarnation < known:
+            return self._stale("incarnation", known, hello.incarnation)
+        self._readers[hello.instance] = hello.incarnation
+        for lease in self.leases.fence(Reader(hello.instance, hello.incarnation)):
+            self.counters["leases_fenced"] += 1
+            self._end(lease)
+        identity = self.identity
+        return Welcome(
+            instance=identity.instance, incarnation=identity.incarnation, ranks=self.offers
+        )
+
+    def _on_lease(self, request: LeaseRequest, now_s: float) -> Message:
+        refusal = self._refuse_lease(request)
+        if refusal is not None:
+            self.counters[f"leases_refused_{refusal.code.value}"] += 1
+            return refusal
+        reader = Reader(request.instance, request.incarnation)
+        keys = split_keys(request.keys, request.key_bytes)
+        entries = tuple(self.index.prefix(keys, request.tenant))
+        num_bytes = len(entries) * self._chunk_bytes
+        if not entries:
+            return LeaseGranted(token=0, ttl_ms=0, slots=(), generations=(), roots=())
+        if not self.leases.can_grant(reader, num_bytes):
+            self.counters["leases_busy"] += 1
+            return LeaseBusy(retry_after_ms=_BUSY_RETRY_MS)
+        for entry in entries:
+            self.index.pin(entry)
+            self.index.touch(entry)
+        lease = self.leases.grant(reader, entries, num_bytes, request.ttl_ms / 1000, now_s)
+        self.counters["leases_granted"] += 1
+        return LeaseGranted(
+            token=lease.token,
+            ttl_ms=int((lease.deadline_s - now_s) * 1000),
+            slots=tuple(entry.slot for entry in entries),
+            generations=tuple(entry.generation for entry in entries),
+            roots=tuple(zip(*(entry.roots for entry in entries), strict=True)),
+        )
+
+    def _refuse_lease(self, request: LeaseRequest) -> Refusal | None:
+        own, wanted = self.identity, request.holder_incarnation
+        refusal: Refusal | None = None
+        if self.is_closing:
+            refusal = Refusal(code=RefusalCode.CLOSING)
+        elif wanted != own.incarnation:
+            refusal = self._stale("holder_incarnation", own.incarnation, wanted)
+        elif request.namespace != own.namespace.id:
+            refusal = Refusal(
+                code=RefusalCode.NAMESPACE,
+                field="namespace",
+                ours=own.namespace.id,
+                theirs=request.namespace,
+            )
+        elif self._readers.get(request.instance) != request.incarnation:
+            refusal = Refusal(code=RefusalCode.UNKNOWN_INSTANCE, field="instance")
+        elif len(request.keys) % request.key_bytes:
+            ours = str(request.key_bytes)
+            refusal = Refusal(code=RefusalCode.MALFORMED, field="keys", ours=ours)
+        return refusal
+
+    def _on_renew(self, message: LeaseRenew, now_s: float) -> Message:
+        reader = Reader(message.instance, message.incarnation)
+        ttl_s = self.leases.renew(reader, message.token, message.ttl_ms / 1000, now_s)
+        if ttl_s is None:
+            return Refusal(code=RefusalCode.LEASE_LOST, field="token", theirs=str(message.token))
+        return LeaseRenewed(token=message.token, ttl_ms=int(ttl_s * 1000))
+
+    def _on_release(self, message: LeaseRelease) -> Message:
+        reader = Reader(message.instance, message.incarnation)
+        lease = self.leases.release(reader, message.token)
+        if lease is not None:
+            self._end(lease)
+        return Done()
+
+    def _on_mismatch(self, message: ReportMismatch) -> Message:
+        self.counters["mismatches_reported"] += 1
+        suspect = Suspect(ChunkKey(message.key), message.slot, message.generation)
+        if self._readers.get(message.instance) == message.incarnation:
+            self.suspects.append(suspect)
+        return Done()
+
+    def take_suspects(self) -> list[Suspect]:
+        """Returns the chunks that readers reported since the last call."""
+        suspects = list(self.suspects)
+        self.suspects.clear()
+        return suspects
+
+    def pin_suspect(self, suspect: Suspect) -> IndexEntry | None:
+        """Pins a reported chunk for examination; None if it is not what was reported any more."""
+        entry = self.index.get(suspect.key)
+        if entry is None or (entry.slot, entry.generation) != (suspect.slot, suspect.generation):
+            return None
+        self.index.pin(entry)
+        return entry
+
+    def judge_suspect(self, entry: IndexEntry, roots: tuple[int, ...]) -> bool:
+        """Unpins an examined chunk; a damaged one is lent no more. Returns whether it was."""
+        entry.is_damaged = roots != entry.roots
+        self.counters["damaged_chunks"] += entry.is_damaged
+        self.unpin(entry)
+        return entry.is_damaged
+
+    # ------------------------------------------------------------------ parts
+
+    def _stale(self, field: str, ours: int, theirs: int) -> Refusal:
+        code = RefusalCode.STALE_INCARNATION
+        return Refusal(code=code, field=field, ours=str(ours), theirs=str(theirs))
+
+    def _share(self, entry: IndexEntry, tenant: str) -> None:
+        """A chunk that one tenant stored and another caller stores for all becomes everybody's."""
+        if tenant or not entry.tenant:
+            return
+        self.feed.append(EventKind.EVICT, entry.key, entry.tenant)
+        entry.tenant = ""
+        self.feed.append(self._tier, entry.key, "")
+
+    def _end(self, lease: Lease) -> None:
+        for entry in lease.entries:
+            self.unpin(entry)
+
+    def _gone(self, entry: IndexEntry) -> None:
+        self.slots.release(entry.slot)
+        self.feed.append(EventKind.EVICT, entry.key, entry.tenant)
+
+    def check_integrity(self) -> None:
+        """Raises `AssertionError` if slots, index and leases contradict each other."""
+        self.slots.check_integrity()
+        self.index.check_integrity()
+        for entry in self.index:
+            if entry.generation != self.slots.generation(entry.slot):
+                raise AssertionError(f"chunk {entry.key.hex()} has an old generation")

@@ -1,0 +1,331 @@
+"""The instance's side of its bond with the controller: register, report, repair.
+
+A state machine: `poll` returns the requests that are due, `on_answer` takes what came back. All
+events reach the directory exactly once in effect: they are sent in order with a window, again
+after silence, and from a snapshot where the log is gone or the controller is new.
+No I/O, no clock, no threads.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+import msgspec
+
+from p2p.backend.feed import EventFeed, Snapshot
+from p2p.backend.index import Index
+from p2p.wire.messages import (
+    ControllerReply,
+    Deregister,
+    EventKind,
+    Events,
+    FeedStatus,
+    Heartbeat,
+    Message,
+    Order,
+    Refusal,
+    RefusalCode,
+    Register,
+    Registered,
+    SnapshotPage,
+    Want,
+)
+
+MAX_BATCH_EVENTS = 4096
+
+
+class BondState(Enum):
+    """How we stand with the controller."""
+
+    ALONE = "alone"
+    REGISTERING = "registering"
+    BONDED = "bonded"
+    FENCED = "fenced"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class BondLimits:
+    """Timing and windows.
+
+    Attributes:
+        retry_s: an unanswered request is repeated after this.
+        window: batches or pages under way at a time.
+    """
+
+    retry_s: float = 0.5
+    window: int = 4
+
+
+class Membership:
+    """Keeps the directory's picture of one instance true.
+
+    Args:
+        identity: what to register, with the incarnation.
+        index: what is here.
+        feed: what the directory must be told.
+        kind: tier of the pool.
+        limits: timing.
+    """
+
+    def __init__(
+        self,
+        identity: Register,
+        index: Index,
+        feed: EventFeed,
+        kind: EventKind,
+        limits: BondLimits | None = None,
+    ) -> None:
+        self.identity = identity
+        self.state = BondState.ALONE
+        self.refusal: Refusal | None = None
+        self.epoch = 0
+        self.acked_seq = 0
+        self.num_unanswered = 0
+        self._limits = limits or BondLimits()
+        self._index = index
+        self._feed = feed
+        self._kind = kind
+        self._heartbeat_s = 1.0
+        self._was_bonded = False
+        self._sent_seq = 0
+        self._snapshot: Snapshot | None = None
+        self._num_syncs = 0
+        self._next_page = 0
+        self._num_synced = 0
+        self._register_at_s = 0.0
+        self._beat_at_s = 0.0
+        self._resend_at_s: float | None = None
+        self._orders: dict[int, Order] = {}
+        self._done: dict[int, int] = {}
+
+    # ------------------------------------------------------------------ what to do next
+
+    def poll(self, now_s: float, load_bytes: int) -> list[Message]:
+        """Returns the requests to send now."""
+        if self.state in {BondState.FENCED, BondState.REFUSED}:
+            return []
+        if self.state is not BondState.BONDED:
+            return self._register(now_s)
+        messages: list[Message] = []
+        if self._resend_at_s is not None and now_s >= self._resend_at_s:
+            self._rewind()
+        if self._snapshot is not None:
+            messages.extend(self._pages(self._snapshot))
+        else:
+            messages.extend(self._batches())
+        if messages:
+            self._resend_at_s = now_s + self._limits.retry_s
+        if now_s >= self._beat_at_s:
+            self._beat_at_s = now_s + self._heartbeat_s
+            self.num_unanswered += 1
+            messages.append(self._heartbeat(load_bytes))
+        return messages
+
+    def next_deadline_s(self, now_s: float) -> float:
+        """Returns when `poll` has something to do even if nothing happens."""
+        if self.state is BondState.BONDED:
+            due_s = self._beat_at_s
+            return due_s if self._resend_at_s is None else min(due_s, self._resend_at_s)
+        if self.state in {BondState.FENCED, BondState.REFUSED}:
+            return now_s + 60.0
+        return self._register_at_s
+
+    def is_advertised(self) -> bool:
+        """True if the directory knows every change up to now."""
+        bonded = self.state is BondState.BONDED and self._snapshot is None
+        return bonded and self.acked_seq >= self._feed.last_seq
+
+    def take_orders(self) -> list[Order]:
+        """Returns orders of the controller that are not yet carried out."""
+        return list(self._orders.values())
+
+    def order_done(self, order: Order, num_chunks: int) -> None:
+        """Reports an order as carried out, from the next heartbeat on, which is due now."""
+        self._orders.pop(order.id, None)
+        self._done[order.id] = num_chunks
+        self._beat_at_s = 0.0
+
+    def farewell(self) -> Message:
+        """Returns the message that ends the bond."""
+        identity = self.identity
+        return Deregister(instance=identity.instance, incarnation=identity.incarnation)
+
+    # ------------------------------------------------------------------ what came back
+
+    def on_answer(self, message: ControllerReply, now_s: float) -> None:
+        """Takes an answer of the controller."""
+        match message:
+            case Registered():
+                self._on_registered(message)
+            case FeedStatus():
+                self._on_status(message, now_s)
+            case Refusal():
+                self._on_refusal(message)
+            case _:
+                pass
+
+    def _on_registered(self, message: Registered) -> None:
+        if self.state is not BondState.REGISTERING:
+            return  # an answer to a repeated question
+        self.state = BondState.BONDED
+        self._was_bonded = True
+        self.num_unanswered = 0
+        self.epoch = message.epoch
+        self._heartbeat_s = message.heartbeat_ms / 1000
+        self._beat_at_s = 0.0
+        self._snapshot = None
+        self._resend_at_s = None
+        self._sent_seq = self.acked_seq = 0
+        if self._feed.last_seq:
+            self._start_snapshot()
+
+    def _on_status(self, status: FeedStatus, now_s: float) -> None:
+        self.num_unanswered = 0
+        if status.want is Want.REGISTER or status.epoch != self.epoch:
+            self._lose_bond()
+            return
+        for order in status.orders:
+            if order.id not in self._done:
+                self._orders[order.id] = order
+        wanted = {order.id for order in status.orders}
+        self._done = {id_: count for id_, count in self._done.items() if id_ in wanted}
+        if self._snapshot is not None:
+            self._on_synced(self._snapshot, status)
+        else:
+            self._on_acked(status)
+        if self._is_all_acked():
+            self._resend_at_s = None
+        elif self._resend_at_s is not None:
+            self._resend_at_s = now_s + self._limits.retry_s
+
+    def _on_synced(self, snapshot: Snapshot, status: FeedStatus) -> None:
+        if status.sync != snapshot.sync:
+            return  # of an earlier snapshot, or none of this one has arrived
+        self._num_synced = max(self._num_synced, status.synced_page + 1)
+        if self._num_synced == snapshot.num_pages:
+            self._snapshot = None
+            self.acked_seq = max(snapshot.start_seq, status.acked_seq)
+            self._sent_seq = self.acked_seq
+            self._feed.acknowledge(self.acked_seq)
+
+    def _on_acked(self, status: FeedStatus) -> None:
+        if status.acked_seq > self.acked_seq:
+            self.acked_seq = status.acked_seq
+            self._feed.acknowledge(status.acked_seq)
+        if status.want is Want.SNAPSHOT:
+            self._start_snapshot()
+        elif status.want is Want.REPLAY:
+            self._sent_seq = status.acked_seq
+            if not self._feed.has_after(status.acked_seq):
+                self._start_snapshot()
+
+    def _on_refusal(self, refusal: Refusal) -> None:
+        if refusal.code is RefusalCode.STALE_INCARNATION:
+            if self._was_bonded:
+                self.state = BondState.FENCED
+                self.refusal = refusal
+            else:
+                self._outrun(refusal)
+        elif refusal.code is RefusalCode.UNKNOWN_INSTANCE:
+            self._lose_bond()
+        elif self.state is BondState.REGISTERING:
+            self.state = BondState.REFUSED
+            self.refusal = refusal
+
+    def _outrun(self, refusal: Refusal) -> None:
+        """At our first start an older number means that our clock was set back: go beyond."""
+        if refusal.ours.isdigit():
+            beyond = int(refusal.ours) + 1
+            self.identity = msgspec.structs.replace(self.identity, incarnation=beyond)
+        self.state = BondState.ALONE
+        self._register_at_s = 0.0
+
+    # ------------------------------------------------------------------ parts
+
+    def _register(self, now_s: float) -> list[Message]:
+        if now_s < self._register_at_s:
+            return []
+        self.state = BondState.REGISTERING
+        self._register_at_s = now_s + self._limits.retry_s
+        self.num_unanswered += 1
+        return [self.identity]
+
+    def _lose_bond(self) -> None:
+        if self.state is BondState.BONDED:
+            self.state = BondState.ALONE
+            self._register_at_s = 0.0
+
+    def _is_all_acked(self) -> bool:
+        return self._snapshot is None and self.acked_seq >= self._sent_seq
+
+    def _rewind(self) -> None:
+        """Nothing came back for too long: send again what was not acknowledged."""
+        self._resend_at_s = None
+        self._next_page = self._num_synced
+        if self._snapshot is None:
+            self._sent_seq = self.acked_seq
+            if not self._feed.has_after(self.acked_seq):
+                self._start_snapshot()
+
+    def _start_snapshot(self) -> None:
+        self._num_syncs += 1
+        self._next_page = self._num_synced = 0
+        self._snapshot = Snapshot(self._num_syncs, self._feed.last_seq, self._index, self._kind)
+
+    def _pages(self, snapshot: Snapshot) -> list[Message]:
+        pages: list[Message] = []
+        limit = min(snapshot.num_pages, self._num_synced + self._limits.window)
+        while self._next_page < limit:
+            page = snapshot.page(self._next_page)
+            self._next_page += 1
+            pages.append(
+                SnapshotPage(
+                    instance=self.identity.instance,
+                    incarnation=self.identity.incarnation,
+                    epoch=self.epoch,
+                    sync=snapshot.sync,
+                    start_seq=snapshot.start_seq,
+                    page=page.first,
+                    last=self._next_page == snapshot.num_pages,
+                    kinds=page.kinds,
+                    keys=page.keys,
+                    key_bytes=page.key_bytes,
+                    tenant=page.tenant,
+                )
+            )
+        return pages
+
+    def _batches(self) -> list[Message]:
+        batches: list[Message] = []
+        limit = self.acked_seq + self._limits.window * MAX_BATCH_EVENTS
+        while self._sent_seq < min(self._feed.last_seq, limit):
+            batch = self._feed.batch_after(self._sent_seq, MAX_BATCH_EVENTS)
+            if batch is None:  # the log was cut: only a snapshot can repair that
+                self._start_snapshot()
+                break
+            self._sent_seq += len(batch.kinds)
+            batches.append(
+                Events(
+                    instance=self.identity.instance,
+                    incarnation=self.identity.incarnation,
+                    epoch=self.epoch,
+                    first_seq=batch.first,
+                    kinds=batch.kinds,
+                    keys=batch.keys,
+                    key_bytes=batch.key_bytes,
+                    tenant=batch.tenant,
+                )
+            )
+        return batches
+
+    def _heartbeat(self, load_bytes: int) -> Heartbeat:
+        return Heartbeat(
+            instance=self.identity.instance,
+            incarnation=self.identity.incarnation,
+            epoch=self.epoch,
+            last_seq=self._feed.last_seq,
+            view_hash=self._feed.view_hash,
+            num_chunks=len(self._index),
+            load_bytes=load_bytes,
+            orders_done=tuple(self._done.items()),
+        )

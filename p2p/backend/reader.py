@@ -1,0 +1,274 @@
+"""All fetches of one instance and its standing with every holder: routes outcomes to fetches.
+
+No I/O, no clock, no threads: the owner takes the actions, carries them out and reports back.
+"""
+
+import itertools
+from collections.abc import Sequence
+
+from p2p.backend.actions import (
+    Action,
+    AskPeer,
+    DropPeer,
+    OpenLink,
+    ReadId,
+    Tag,
+    TellPeer,
+)
+from p2p.backend.fetch import Fetch, FetchLimits
+from p2p.backend.handshake import PeerBook
+from p2p.backend.instance import InstanceCore
+from p2p.errors import ArgumentError
+from p2p.keys import ChunkKey
+from p2p.wire.messages import (
+    Hello,
+    Holder,
+    LeaseGranted,
+    LeaseRelease,
+    Message,
+    Refusal,
+    RefusalCode,
+    Welcome,
+)
+
+_MAX_OPEN_QUESTIONS = 10_000
+_PERMANENT = frozenset({RefusalCode.NAMESPACE, RefusalCode.LAYOUT, RefusalCode.VERSION})
+
+
+class ReaderCore:
+    """The reading half of an instance.
+
+    Args:
+        instance: the other half, whose pool is filled.
+        limits: of every fetch.
+    """
+
+    def __init__(self, instance: InstanceCore, limits: FetchLimits) -> None:
+        self.instance = instance
+        self.book = PeerBook()
+        self.limits = limits
+        self._actions: list[Action] = []
+        self._tags = itertools.count(1)
+        self._read_ids = itertools.count(1)
+        self._fetch_by_tag: dict[Tag, Fetch] = {}
+        self._hello_by_tag: dict[Tag, Holder] = {}
+        self._holder_by_tag: dict[Tag, Holder] = {}
+        self._fetch_by_read: dict[ReadId, Fetch] = {}
+        self._fetches: dict[int, Fetch] = {}
+        self._changed: list[Fetch] = []
+
+    @property
+    def fetches(self) -> Sequence[Fetch]:
+        """Fetches that are not finished."""
+        return list(self._fetches.values())
+
+    def watched(self) -> list[Fetch]:
+        """Returns the fetches with phases that the shell has not taken yet."""
+        watched, self._changed = self._changed, []
+        return watched
+
+    def note_phase(self, fetch: Fetch) -> None:
+        """A fetch reached a phase."""
+        if fetch not in self._changed:
+            self._changed.append(fetch)
+
+    def submit(self, keys: Sequence[ChunkKey], tenant: str, budget_s: float, now_s: float) -> Fetch:
+        """Starts a fetch.
+
+        Raises:
+            ArgumentError: the budget is not positive, or keys differ in length.
+        """
+        if not budget_s > 0:
+            raise ArgumentError("budget_s", budget_s, "a budget is positive")
+        fetch = Fetch(self, keys, tenant, now_s, budget_s, self.limits)
+        tag = self._next_tag()
+        self._fetch_by_tag[tag] = fetch
+        self._fetches[id(fetch)] = fetch
+        fetch.start(tag)
+        self._sweep(fetch)
+        return fetch
+
+    def take_actions(self) -> list[Action]:
+        """Returns what the shell must do, in order."""
+        actions, self._actions = self._actions, []
+        return actions
+
+    # ------------------------------------------------------------------ what the shell reports
+
+    def on_controller(self, tag: Tag, answer: Message | None, now_s: float) -> None:
+        """Takes the controller's answer, or None if it is silent."""
+        fetch = self._fetch_by_tag.pop(tag, None)
+        if fetch is not None:
+            fetch.on_located(answer, now_s)
+            self._sweep(fetch)
+
+    def on_peer(self, tag: Tag, answer: Message | None, now_s: float) -> None:
+        """Takes a holder's answer, or None if it is unreachable."""
+        greeted = self._hello_by_tag.pop(tag, None)
+        if greeted is not None:
+            self._on_hello(greeted, answer, now_s)
+            return
+        fetch = self._fetch_by_tag.pop(tag, None)
+        holder = self._holder_by_tag.pop(tag, None)
+        if fetch is None or holder is None:
+            return
+        if isinstance(answer, LeaseGranted) and not fetch.waits_for(tag):
+            self._give_back(holder, answer)
+            return
+        if isinstance(answer, Refusal):
+            self._on_refusal(holder, answer, now_s)
+        fetch.on_answer(tag, answer, now_s)
+        self._sweep(fetch)
+
+    def on_link(self, instance: str, problem: str | None, now_s: float) -> None:
+        """The channel is connected to a holder, or could not be."""
+        if problem is None:
+            self.book.linked(instance)
+        else:
+            self.book.down(instance, problem, now_s)
+        self._tell_fetches(instance, now_s)
+
+    def on_read_done(self, read_id: ReadId, now_s: float) -> None:
+        """All bytes of a read are there."""
+        fetch = self._fetch_by_read[read_id]
+        fetch.on_read_done(read_id, now_s)
+        if not fetch.is_reading(read_id):
+            del self._fetch_by_read[read_id]
+        self._sweep(fetch)
+
+    def on_read_failed(self, read_id: ReadId, reason: str, now_s: float) -> None:
+        """A read ended badly and has quiesced."""
+        fetch = self._fetch_by_read.pop(read_id)
+        name = fetch.holder_of(read_id)
+        fetch.on_read_failed(read_id, reason, now_s)
+        self._tell_fetches(name, now_s)
+        self._sweep(fetch)
+
+    def on_read_broken(self, read_id: ReadId, reason: str, now_s: float) -> None:
+        """A read ended badly and may still touch memory; `on_quiesced` follows."""
+        fetch = self._fetch_by_read[read_id]
+        name = fetch.holder_of(read_id)
+        fetch.on_read_broken(read_id, reason, now_s)
+        self._tell_fetches(name, now_s)
+
+    def on_quiesced(self, read_id: ReadId) -> None:
+        """A given-up read can no longer touch memory."""
+        fetch = self._fetch_by_read.pop(read_id, None)
+        if fetch is not None:
+            fetch.on_quiesced(read_id)
+            self._sweep(fetch)
+
+    def on_verified(self, read_id: ReadId, roots: Sequence[tuple[int, ...]], now_s: float) -> None:
+        """The digests of a read's chunks were computed."""
+        fetch = self._fetch_by_read.pop(read_id)
+        fetch.on_verified(read_id, roots, now_s)
+        self._sweep(fetch)
+
+    def on_time(self, now_s: float) -> None:
+        """Time alone."""
+        for fetch in self.fetches:
+            fetch.on_time(now_s)
+            self._sweep(fetch)
+
+    def next_deadline_s(self) -> float | None:
+        """Returns when `on_time` has something to do."""
+        deadlines = [fetch.next_deadline_s() for fetch in self._fetches.values()]
+        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+
+    def close(self, now_s: float) -> None:
+        """Ends every fetch with what it has."""
+        for fetch in self.fetches:
+            fetch.close(now_s)
+            self._sweep(fetch)
+
+    # ------------------------------------------------------------------ what fetches need
+
+    def emit(self, action: Action) -> None:
+        """Asks the shell for something."""
+        self._actions.append(action)
+
+    def ask(self, fetch: Fetch, holder: Holder, message: Message, now_s: float) -> Tag:
+        """Sends a request to a holder, after a hello where that is due."""
+        if self.book.greet(holder, now_s):
+            self._greet(holder)
+        tag = self._next_tag()
+        self._fetch_by_tag[tag] = fetch
+        self._holder_by_tag[tag] = holder
+        self._forget_old_tags()
+        self._actions.append(AskPeer(tag, holder, message))
+        return tag
+
+    def next_read(self, fetch: Fetch) -> ReadId:
+        """Returns a fresh read id whose outcome comes back to the fetch."""
+        read_id = ReadId(next(self._read_ids))
+        self._fetch_by_read[read_id] = fetch
+        return read_id
+
+    # ------------------------------------------------------------------ parts
+
+    def _greet(self, holder: Holder) -> None:
+        identity = self.instance.identity
+        hello = Hello(
+            instance=identity.instance,
+            incarnation=identity.incarnation,
+            namespace=identity.namespace,
+            layout=identity.layout,
+            ranks=self.instance.offers,
+        )
+        tag = self._next_tag()
+        self._hello_by_tag[tag] = holder
+        self._actions.append(AskPeer(tag, holder, hello))
+
+    def _on_hello(self, holder: Holder, answer: Message | None, now_s: float) -> None:
+        name = holder.instance
+        if isinstance(answer, Welcome):
+            if self.book.welcomed(name, answer) is not None:
+                self._actions.append(OpenLink(holder, answer))
+            return
+        if isinstance(answer, Refusal):
+            reason = (
+                f"{answer.code.value} {answer.field}: {answer.ours!r} there, ours {answer.theirs!r}"
+            )
+            if answer.code in _PERMANENT:
+                self.instance.counters[f"peer_refused_{answer.field or answer.code.value}"] += 1
+                self.book.refused(name, reason)
+            else:
+                self.book.down(name, reason, now_s)
+        else:
+            self.book.down(name, "no answer to hello", now_s)
+        self._tell_fetches(name, now_s)
+
+    def _on_refusal(self, holder: Holder, refusal: Refusal, now_s: float) -> None:
+        """A holder that forgot us, restarted or leaves must be greeted anew, after a while."""
+        codes = {RefusalCode.UNKNOWN_INSTANCE, RefusalCode.STALE_INCARNATION, RefusalCode.CLOSING}
+        if refusal.code in codes:
+            self.book.down(holder.instance, refusal.code.value, now_s)
+            self._actions.append(DropPeer(holder.instance))
+
+    def _give_back(self, holder: Holder, answer: LeaseGranted) -> None:
+        """A lease came after its fetch had stopped waiting for it."""
+        if answer.slots:
+            identity = self.instance.identity
+            message = LeaseRelease(
+                instance=identity.instance, incarnation=identity.incarnation, token=answer.token
+            )
+            self._actions.append(TellPeer(holder, message))
+
+    def _tell_fetches(self, instance: str, now_s: float) -> None:
+        for fetch in self.fetches:
+            fetch.on_peer(instance, now_s)
+            self._sweep(fetch)
+
+    def _sweep(self, fetch: Fetch) -> None:
+        if fetch.is_finished:
+            self._fetches.pop(id(fetch), None)
+
+    def _forget_old_tags(self) -> None:
+        """Questions that nobody answered for very long are not waited for."""
+        while len(self._holder_by_tag) > _MAX_OPEN_QUESTIONS:
+            oldest = next(iter(self._holder_by_tag))
+            del self._holder_by_tag[oldest]
+            self._fetch_by_tag.pop(oldest, None)
+
+    def _next_tag(self) -> Tag:
+        return Tag(next(self._tags))

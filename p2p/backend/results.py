@@ -1,0 +1,177 @@
+"""What callers of a backend get back. Values, and handles of what is under way."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Generic, Self, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from p2p.backend.actions import ShortReason, SourceTally
+from p2p.errors import ArgumentError, ClosedError
+from p2p.kernels import PagedCache
+from p2p.wire.messages import HolderRun
+
+T = TypeVar("T")
+SlotBytes = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class PutReport:
+    """What became of chunks that were stored.
+
+    Attributes:
+        num_stored: new here.
+        num_present: were here already.
+        num_refused: did not fit, since every slot is lent, pinned or in quarantine.
+    """
+
+    num_stored: int
+    num_present: int
+    num_refused: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """Where the longest prefix of some keys is.
+
+    Attributes:
+        num_chunks: chunks of the prefix, here or at peers.
+        num_local: leading chunks that are here.
+        runs: of the chunks behind those, as the directory answered; positions count from
+            ``num_local``, holders from ``holders``.
+        holders: ids of the instances that hold them.
+        reason: why the prefix is not longer.
+    """
+
+    num_chunks: int
+    num_local: int
+    runs: tuple[HolderRun, ...]
+    holders: tuple[str, ...]
+    reason: ShortReason
+
+
+class FetchResult:
+    """Chunks in the local pool, pinned until `release`; a context manager.
+
+    Attributes:
+        num_chunks: chunks of the verified prefix.
+        num_local: how many of them were here before.
+        reason: why there are not more; ``complete`` if there are all.
+        detail: the names and numbers behind the reason.
+        sources: what each holder contributed, most first.
+        seconds: from the call to the outcome.
+        phases_s: seconds from the call to each phase.
+    """
+
+    def __init__(
+        self,
+        chunks: list[SlotBytes],
+        seconds: float,
+        reason: ShortReason,
+        detail: str,
+        parts: "ResultParts",
+    ) -> None:
+        self.num_chunks = len(chunks)
+        self.num_local = min(parts.num_local, len(chunks))
+        self.reason = reason
+        self.detail = detail
+        self.sources = tuple(parts.sources)
+        self.seconds = seconds
+        self.phases_s = parts.phases_s
+        self._chunks: list[SlotBytes] | None = chunks
+        self._on_release = parts.on_release
+
+    @property
+    def chunks(self) -> list[SlotBytes]:
+        """Read-only views of the chunks in the pool, in order; valid until `release`.
+
+        Raises:
+            ClosedError: after `release`.
+        """
+        if self._chunks is None:
+            raise ClosedError("the result was released")
+        return self._chunks
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes that came from peers, as far as they became part of the pool."""
+        return sum(source.num_bytes for source in self.sources)
+
+    def scatter(self, cache: PagedCache, block_ids: Sequence[int]) -> None:
+        """Copies the chunks into blocks of an engine's paged cache.
+
+        Args:
+            cache: the engine's tensors.
+            block_ids: for all chunks of the result in token order.
+
+        Raises:
+            ArgumentError: not ``num_chunks * cache.blocks_per_chunk`` blocks.
+        """
+        wanted = self.num_chunks * cache.blocks_per_chunk
+        if len(block_ids) != wanted:
+            raise ArgumentError(
+                "block_ids", len(block_ids), f"{self.num_chunks} chunks take {wanted}"
+            )
+        if self.num_chunks:
+            cache.scatter(self.chunks, block_ids)
+
+    def release(self) -> None:
+        """Lets the pool evict the chunks again. Idempotent."""
+        if self._chunks is not None:
+            self._chunks = None
+            self._on_release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()
+
+    def __repr__(self) -> str:
+        return f"FetchResult(num_chunks={self.num_chunks}, reason={self.reason.value!r})"
+
+
+@dataclass(frozen=True)
+class ResultParts:
+    """What a result is made of, besides its chunks."""
+
+    num_local: int
+    sources: Sequence[SourceTally]
+    phases_s: dict[str, float]
+    on_release: Callable[[], None]
+
+
+class Handle(Generic[T]):
+    """Something under way, for engines that poll.
+
+    Args:
+        take: returns the result once it is there, else None; raises what went wrong.
+        wait: waits for at most so many seconds.
+    """
+
+    def __init__(self, take: Callable[[], T | None], wait: Callable[[float], None]) -> None:
+        self._take = take
+        self._wait = wait
+        self._lock = threading.Lock()
+        self._result: T | None = None
+
+    def poll(self) -> T | None:
+        """Returns the result if it is there; never blocks."""
+        with self._lock:
+            if self._result is None:
+                self._result = self._take()
+            return self._result
+
+    def wait(self, timeout_s: float) -> T | None:
+        """Returns the result, or None if it is not there within ``timeout_s``."""
+        if self.poll() is None:
+            self._wait(timeout_s)
+        return self.poll()

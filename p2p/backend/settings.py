@@ -1,0 +1,99 @@
+"""Settings of a backend, checked before anything starts."""
+
+import os
+import socket
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import msgspec
+
+from p2p.config import Settings
+from p2p.errors import ConfigError
+from p2p.keys import Namespace
+
+_Seconds = Annotated[float, msgspec.Meta(gt=0, le=3600)]
+
+
+class BackendConfig(Settings, frozen=True, kw_only=True):
+    """How one instance takes part in the fabric.
+
+    Attributes:
+        namespace: what makes its chunk keys comparable with others'.
+        controller: the controller's address.
+        instance: its id, unique in the cluster and the same after a restart; by default the host
+            name and the process id.
+        bind: where it answers peers; port ``*`` takes a free one.
+        advertise: the address that peers use, where it differs from ``bind``.
+        pool_bytes: memory for chunks, registered for remote reads; a number or such as ``4GiB``.
+        channel: how bytes move.
+        budget_s: of a fetch that names none.
+        lease_s: longest lease that is granted without renewal.
+        lease_bytes_per_reader: most that one reader may borrow at a time.
+        window_bytes: largest read that is submitted at once.
+        quarantine_s: a given-up transfer that has not quiesced by then has its agent torn down.
+        host: name of the machine; peers with the same one are near. By default its boot id.
+        rack: label of the rack; peers with the same one are nearer than others.
+        keys_dir: folder of CURVE keys; empty leaves the control plane open to everyone.
+        key_name: which of the keys is ours; by default the instance's id.
+        nixl_transports: UCX transports that the ``nixl`` channel may use; empty allows all.
+        nixl_net_devices: network devices that it may use; empty allows all.
+    """
+
+    SECTION: ClassVar[str] = "backend"
+
+    namespace: Namespace
+    controller: str = "tcp://127.0.0.1:7600"
+    instance: Annotated[str, msgspec.Meta(max_length=128)] = ""
+    bind: str = "tcp://127.0.0.1:*"
+    advertise: str = ""
+    pool_bytes: Annotated[int, msgspec.Meta(ge=1)] = 1 << 30
+    channel: str = "nixl"
+    budget_s: _Seconds = 0.5
+    lease_s: _Seconds = 10.0
+    lease_bytes_per_reader: Annotated[int, msgspec.Meta(ge=1)] = 1 << 40
+    window_bytes: Annotated[int, msgspec.Meta(ge=1)] = 8 << 20
+    quarantine_s: _Seconds = 5.0
+    host: Annotated[str, msgspec.Meta(max_length=256)] = ""
+    rack: Annotated[str, msgspec.Meta(max_length=256)] = ""
+    keys_dir: str = ""
+    key_name: str = ""
+    nixl_transports: tuple[str, ...] = ()
+    nixl_net_devices: tuple[str, ...] = ()
+
+    def check(self) -> None:
+        """Raises `ConfigError` for values that types alone cannot refuse."""
+        if self.keys_dir and not Path(self.keys_dir).is_dir():
+            raise ConfigError("backend.keys_dir", self.keys_dir, "is no folder")
+        if self.key_name and not self.keys_dir:
+            raise ConfigError("backend.key_name", self.key_name, "needs keys_dir")
+
+    def filled(self) -> "BackendConfig":
+        """Returns the settings with what is left open taken from this machine."""
+        return msgspec.structs.replace(
+            self,
+            instance=self.instance or f"{socket.gethostname()}-{os.getpid()}",
+            host=self.host or boot_id(),
+        )
+
+
+def boot_id() -> str:
+    """Returns a name for this machine that containers on it share; the host name elsewhere."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return socket.gethostname()
+
+
+def advertised_address(config: BackendConfig, bound: str) -> str:
+    """Returns the address that peers are told.
+
+    Raises:
+        ConfigError: every interface is bound, so the address must be named.
+    """
+    if config.advertise:
+        host, _, port = config.advertise.rpartition(":")
+        return f"{host}:{bound.rpartition(':')[2]}" if port == "*" else config.advertise
+    if any(wildcard in bound for wildcard in ("0.0.0.0", "[::]")):  # noqa: S104
+        reason = "name the address that peers can reach, such as tcp://10.0.0.7:*"
+        raise ConfigError("backend.advertise", config.advertise, reason)
+    return bound
