@@ -17,7 +17,7 @@ import numpy.typing as npt
 from p2p.agent.nixl_config import NixlConfig
 from p2p.agent.nixl_gate import Doing, Gate, Occupancy
 from p2p.agent.nixl_library import environment, nixl_library
-from p2p.errors import P2PError, PluginMissingError
+from p2p.errors import PluginMissingError
 from p2p.regions import MemoryKind, Region
 
 Indexes = npt.NDArray[np.int32]
@@ -135,28 +135,38 @@ class NixlAgent:
         """Returns the handle of our own blocks' descriptors, for as long as the agent lives."""
         return self._prepare(self._library.bindings.NIXL_INIT_AGENT, "our region", region)
 
-    def add_peer(self, peer: str, metadata: bytes, region: Region) -> Peering:
-        """Loads a peer's metadata and prepares its blocks. May block for seconds: see `probe`.
+    def load_peer(self, peer: str, metadata: bytes) -> str:
+        """Loads a peer's metadata and returns its agent's name. May block: see `probe`.
 
         Raises:
             PeerUnreachableError: nobody listens there.
-            ProtocolError: the metadata is not NIXL's, or does not cover the region.
+            ProtocolError: the metadata is not NIXL's.
         """
         with self._gate(Doing.CONNECT, peer):
             name = self._raw.loadRemoteMD(metadata)
-        agent = name.decode() if isinstance(name, bytes) else str(name)
-        try:
-            blocks = self._prepare(agent, peer, region)
-        except P2PError:
-            self._unload(agent, peer)
-            raise
+        return name.decode() if isinstance(name, bytes) else str(name)
+
+    def unload_peer(self, agent: str) -> None:
+        """Forgets a peer's agent. Only after all transfers with it have quiesced.
+
+        The sockets to a living agent stay open until this agent is closed.
+        """
+        with self._gate(Doing.CONNECT, agent), suppress(*self._library.errors):
+            self._raw.invalidateRemoteMD(agent)
+
+    def open_peer(self, peer: str, agent: str, region: Region) -> Peering:
+        """Prepares the blocks of a loaded peer.
+
+        Raises:
+            ProtocolError: the region lies outside of the memory that the metadata describes.
+        """
+        blocks = self._prepare(agent, peer, region)
         return Peering(peer, agent, blocks, self._gate(Doing.TRANSFER, peer))
 
-    def remove_peer(self, peering: Peering) -> None:
-        """Forgets a peer. Only after all transfers with it have quiesced."""
-        with self._gate(Doing.CONNECT, peering.peer), suppress(*self._library.errors):
+    def close_peer(self, peering: Peering) -> None:
+        """Gives the peer's descriptors back. Only after its transfers have quiesced."""
+        with peering.gate, suppress(*self._library.errors):
             self._raw.releasedDlistH(peering.blocks)
-        self._unload(peering.agent, peering.peer)
 
     def submit(
         self,
@@ -220,10 +230,6 @@ class NixlAgent:
         with self._gate(Doing.PREPARE, subject):
             kind = self._kinds[region.kind]
             return int(self._raw.prepXferDlist(agent, kind, _strided(region), []))
-
-    def _unload(self, agent: str, peer: str) -> None:
-        with self._gate(Doing.CONNECT, peer), suppress(*self._library.errors):
-            self._raw.invalidateRemoteMD(agent)
 
     def _release(self, handle: int) -> None:
         with suppress(*self._library.errors):

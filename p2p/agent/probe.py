@@ -88,7 +88,8 @@ def _probe(target: Target, config: NixlConfig, deadline: float) -> Proof:
     agent = NixlAgent("probe", config, Progress.CALLER, Trace.TRANSPORT)
     try:
         agent.register([(scratch.ctypes.data, _PROBE_BYTES)], MemoryKind.DRAM, 0)
-        peering = agent.add_peer(target.peer, target.metadata, remote)
+        name = agent.load_peer(target.peer, target.metadata)
+        peering = agent.open_peer(target.peer, name, remote)
         first = np.zeros(1, np.int32)
         handle = agent.submit(Operation.READ, (agent.prepare_local(local), first), peering, first)
         pauses = iter(_PAUSES_S)

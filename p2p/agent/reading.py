@@ -4,11 +4,24 @@ A rank has one that all peers share, and one of its own for every peer that misb
 only the destruction of an agent stops a transfer for certain. Driven by whoever polls it.
 """
 
+from dataclasses import dataclass
+
 from p2p.agent.nixl_agent import Indexes, NixlAgent, Operation, Peering, Progress
 from p2p.agent.nixl_config import NixlConfig
 from p2p.agent.probe import Target
 from p2p.agent.spans import spans
+from p2p.errors import P2PError
 from p2p.regions import Region
+
+_MAX_IDLE_PEERS = 64
+
+
+@dataclass(slots=True)
+class _Loaded:
+    """A peer's agent that is loaded: how many links use it, and whether it failed."""
+
+    num_links: int = 0
+    is_broken: bool = False
 
 
 class ReadingAgent:
@@ -23,27 +36,52 @@ class ReadingAgent:
         self._agent = NixlAgent("read", config, Progress.CALLER)
         self._agent.register(spans(region), region.kind, region.device)
         self._blocks = self._agent.prepare_local(region)
-        self._peers: set[str] = set()
+        self._loaded: dict[str, _Loaded] = {}
 
-    def knows(self, agent: str) -> bool:
-        """Returns whether a peer's agent is loaded: it must not be loaded twice."""
-        return agent in self._peers
+    def can_take(self, agent: str) -> bool:
+        """Returns whether a peer's agent can be added: not while links to it are broken."""
+        loaded = self._loaded.get(agent)
+        return loaded is None or not loaded.is_broken
 
-    def add_peer(self, target: Target) -> Peering:
-        """Connects to a peer that a probe has proven alive.
+    def add_peer(self, target: Target, agent: str) -> Peering:
+        """Connects to a peer that a probe has proven alive; reuses a connection that is there.
 
         Raises:
             PeerUnreachableError: it died since.
             ProtocolError: the metadata does not cover the region.
         """
-        peering = self._agent.add_peer(target.peer, target.metadata, target.region)
-        self._peers.add(peering.agent)
-        return peering
+        if agent not in self._loaded:
+            self._agent.load_peer(target.peer, target.metadata)
+            self._loaded[agent] = _Loaded()
+        loaded = self._loaded[agent]
+        loaded.num_links += 1
+        try:
+            return self._agent.open_peer(target.peer, agent, target.region)
+        except P2PError:
+            self._release(agent)
+            raise
 
-    def remove_peer(self, peering: Peering) -> None:
-        """Disconnects from a peer with which nothing is in flight."""
-        self._agent.remove_peer(peering)
-        self._peers.discard(peering.agent)
+    def drop_peer(self, peering: Peering) -> None:
+        """Ends a link with which nothing is in flight."""
+        self._agent.close_peer(peering)
+        self._release(peering.agent)
+
+    def mark_broken(self, peering: Peering) -> None:
+        """Notes that the connection failed: it is unloaded with its last link."""
+        self._loaded[peering.agent].is_broken = True
+
+    def _release(self, agent: str) -> None:
+        """Lets go of a peer's agent. Whole connections are kept: unloading leaves sockets open."""
+        loaded = self._loaded.pop(agent)
+        loaded.num_links -= 1
+        if loaded.num_links or not loaded.is_broken:
+            self._loaded[agent] = loaded  # at the end: the idle longest come first
+        else:
+            self._agent.unload_peer(agent)
+        idle = [name for name, other in self._loaded.items() if not other.num_links]
+        for name in idle[:-_MAX_IDLE_PEERS]:
+            del self._loaded[name]
+            self._agent.unload_peer(name)
 
     def submit(
         self, operation: Operation, local: Indexes, peering: Peering, remote: Indexes
@@ -66,4 +104,4 @@ class ReadingAgent:
     def close(self) -> None:
         """Destroys the agent, and with it every transfer in flight. About 10 ms."""
         self._agent.close()
-        self._peers.clear()
+        self._loaded.clear()

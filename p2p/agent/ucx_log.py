@@ -21,7 +21,8 @@ _RESOURCE = re.compile(r"\b([a-z][a-z0-9_]*)/[A-Za-z0-9_.:\-]+")
 _OPERATION = re.compile(r"\| (?:remote memory|active message|tagged|atomic|rendezvous)")
 _READ = "remote memory read by ucp_get"
 _LEVEL = re.compile(r"\bUCX\s+(WARN|ERROR|FATAL)\s+(.*)")
-_EXPECTED = "was not returned to mpool"  # an agent was destroyed with transfers in flight
+# A destroyed agent had transfers in flight; a dead peer is reported by an exception of ours.
+_EXPECTED = re.compile(r"not returned to mpool|Connection (refused|reset)|somaxconn")
 _OPEN_FILES = Path("/proc/self/fd")
 _MAPPED_FILES = Path("/proc/self/maps")
 _MAX_DRAIN_BYTES = 4 << 20
@@ -78,7 +79,7 @@ class UcxLog:
     def _follow(self, line: str) -> None:
         """Advances through one line: an owner, then an operation, then ranges and transports."""
         if severe := _LEVEL.search(line):
-            level = logging.DEBUG if _EXPECTED in line else logging.WARNING
+            level = logging.DEBUG if _EXPECTED.search(line) else logging.WARNING
             _LOGGER.log(level, "UCX %s: %s", severe[1], severe[2].strip())
         elif owner := _OWNER.search(line):
             self._owner, self._reads = owner[1], False

@@ -17,7 +17,7 @@ from p2p.agent.slots import SlotState
 from p2p.backend.actions import FetchOutcome, ShortReason
 from p2p.backend.bond import BondThread
 from p2p.backend.engine import EngineParts, FetchEngine, Observer, Ticket
-from p2p.backend.fetch import FetchLimits
+from p2p.backend.fetch_context import FetchLimits
 from p2p.backend.instance import InstanceCore, Placement
 from p2p.backend.leases import LeaseLimits
 from p2p.backend.peer_service import PeerService
@@ -239,6 +239,14 @@ class P2PBackend:
 
     # ------------------------------------------------------------------ standing
 
+    def clear(self) -> int:
+        """Drops every chunk that is not lent or pinned, as after new weights; returns how many."""
+        self._check_open()
+        with self._lock:
+            num_chunks = self._core.clear()
+        self._bond.wake()
+        return num_chunks
+
     def wait_advertised(self, timeout_s: float) -> bool:
         """Waits until the directory knows everything that is here; returns whether it does."""
         self._check_open()
@@ -298,7 +306,7 @@ class P2PBackend:
 
     def _open_channel(self) -> Channel:
         config = self.config
-        nixl = NixlConfig(transports=config.nixl_transports, net_devices=config.nixl_net_devices)
+        nixl = NixlConfig(transports=config.nixl_transports, net_devices=config.nixl_net_devices, num_threads=int(__import__('os').environ.get('NT','1')), split_batch_size=int(__import__('os').environ.get('SB','2')))
         return open_channel(config.channel, self._pool.region, ChannelSettings(nixl=nixl))
 
     def _check_open(self) -> None:

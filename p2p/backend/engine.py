@@ -120,7 +120,7 @@ class FetchEngine:
         self.links = PeerLinks(
             parts.wire, parts.channel, self._poller, parts.clock, parts.quarantine_s
         )
-        self._verifier = Verifier(parts.pool, self._wake_fd)
+        self._verifier = Verifier(parts.pool)
         self._todo: deque[Action] = deque()
         self._tickets: list[Ticket] = []
         self._drive_lock = threading.Lock()
@@ -173,7 +173,6 @@ class FetchEngine:
         self._thread.join()
         with self._drive_lock:
             self._settle_tickets()
-            self._verifier.close()
             self.links.close()
             self._requester.close()
             os.close(self._wake_fd)
@@ -207,8 +206,8 @@ class FetchEngine:
         """Reports what happened, passes time, and carries out what follows from that."""
         for end in self.links.poll_reads():
             self._on_read_end(end)
-        for verdict in self._verifier.take():
-            self._on_verdict(verdict)
+        if self._verifier.has_jobs:
+            self._on_verdict(self._verifier.work())
         for read_id in self.links.poll_given_up():
             with self._lock:
                 self._reader.on_quiesced(read_id)
@@ -219,9 +218,10 @@ class FetchEngine:
 
     def _wait(self) -> dict[object, int]:
         """Sleeps until a message, a verdict or a deadline; naps while reads are under way."""
-        if self.links.num_reads:
+        if self.links.num_reads or self._verifier.has_jobs:
             ready = dict(self._poller.poll(0))
-            if not ready and self._clock() - self._last_progress_s > _SPIN_S:
+            spun_s = self._clock() - self._last_progress_s
+            if not ready and not self._verifier.has_jobs and spun_s > _SPIN_S:
                 time.sleep(_NAP_S)
             return ready
         with self._lock:
@@ -259,15 +259,10 @@ class FetchEngine:
     def _take_actions(self) -> None:
         with self._lock:
             actions = self._reader.take_actions()
-            phases = [(fetch, fetch.take_phases()) for fetch in self._reader.watched()]
-        for action in actions:
-            if isinstance(action, Verify):  # the next read copies meanwhile
-                self._verify(action)
-            else:
-                self._todo.append(action)
-        for fetch, reached in phases:
-            for phase in reached:
-                self._parts.observer.on_phase(phase.value, fetch.num_arrived, len(fetch.keys))
+            phases = self._reader.take_phases()
+        self._todo.extend(actions)
+        for fetch, phase in phases:
+            self._parts.observer.on_phase(phase.value, fetch.num_arrived, fetch.num_chunks)
 
     def _do(self, action: Action) -> None:
         match action:
@@ -278,15 +273,17 @@ class FetchEngine:
                 with self._lock:
                     self._reader.on_link(action.holder.instance, problem, self._clock())
             case Read():
-                end = self.links.submit(action)
+                end = self.links.submit(action)  # may copy inside the call: look at the clock after
                 if end is not None:
                     self._on_read_end(end)
+                with self._lock:
+                    self._reader.on_time(self._clock())
             case CancelRead():
                 self.links.cancel(action.read_id)
             case DropPeer():
                 self.links.drop(action.instance)
             case Verify():
-                self._verify(action)
+                self._verifier.submit(action)
             case _:
                 assert_never(action)
 
@@ -309,12 +306,8 @@ class FetchEngine:
             with self._lock:
                 self._reader.on_controller(action.tag, None, self._clock())
 
-    def _verify(self, action: Verify) -> None:
-        verdict = self._verifier.submit(action)
-        if verdict is not None:
-            self._on_verdict(verdict)
-
     def _on_verdict(self, verdict: Verdict) -> None:
+        self._last_progress_s = self._clock()
         with self._lock:
             self._reader.on_verified(verdict.read_id, verdict.roots, self._clock())
 

@@ -11,11 +11,14 @@ from p2p.backend.actions import (
     AskPeer,
     DropPeer,
     OpenLink,
+    Phase,
     ReadId,
     Tag,
     TellPeer,
 )
-from p2p.backend.fetch import Fetch, FetchLimits
+from p2p.backend.chunks import ChunkTable
+from p2p.backend.fetch import Fetch
+from p2p.backend.fetch_context import FetchContext, FetchLimits
 from p2p.backend.handshake import PeerBook
 from p2p.backend.instance import InstanceCore
 from p2p.errors import ArgumentError
@@ -33,6 +36,40 @@ from p2p.wire.messages import (
 
 _MAX_OPEN_QUESTIONS = 10_000
 _PERMANENT = frozenset({RefusalCode.NAMESPACE, RefusalCode.LAYOUT, RefusalCode.VERSION})
+
+
+class _Desk:
+    """One fetch's way to its surroundings: what it asks for comes back to it."""
+
+    def __init__(self, reader: "ReaderCore") -> None:
+        self._reader = reader
+        self.fetch: Fetch | None = None
+
+    @property
+    def instance(self) -> InstanceCore:
+        return self._reader.instance
+
+    @property
+    def book(self) -> PeerBook:
+        return self._reader.book
+
+    def emit(self, action: Action) -> None:
+        self._reader.emit(action)
+
+    def ask(self, holder: Holder, message: Message, now_s: float) -> Tag:
+        return self._reader.ask(self._owner(), holder, message, now_s)
+
+    def next_read(self) -> ReadId:
+        return self._reader.next_read(self._owner())
+
+    def on_phase(self, phase: Phase) -> None:
+        if self.fetch is not None:
+            self._reader.note_phase(self.fetch, phase)
+
+    def _owner(self) -> Fetch:
+        if self.fetch is None:
+            raise AssertionError("the desk has no fetch yet")
+        return self.fetch
 
 
 class ReaderCore:
@@ -55,22 +92,17 @@ class ReaderCore:
         self._holder_by_tag: dict[Tag, Holder] = {}
         self._fetch_by_read: dict[ReadId, Fetch] = {}
         self._fetches: dict[int, Fetch] = {}
-        self._changed: list[Fetch] = []
+        self._phases: list[tuple[Fetch, Phase]] = []
 
     @property
     def fetches(self) -> Sequence[Fetch]:
         """Fetches that are not finished."""
         return list(self._fetches.values())
 
-    def watched(self) -> list[Fetch]:
-        """Returns the fetches with phases that the shell has not taken yet."""
-        watched, self._changed = self._changed, []
-        return watched
-
-    def note_phase(self, fetch: Fetch) -> None:
-        """A fetch reached a phase."""
-        if fetch not in self._changed:
-            self._changed.append(fetch)
+    def take_phases(self) -> list[tuple[Fetch, Phase]]:
+        """Returns the phases that fetches reached since the last call, in order."""
+        phases, self._phases = self._phases, []
+        return phases
 
     def submit(self, keys: Sequence[ChunkKey], tenant: str, budget_s: float, now_s: float) -> Fetch:
         """Starts a fetch.
@@ -80,7 +112,17 @@ class ReaderCore:
         """
         if not budget_s > 0:
             raise ArgumentError("budget_s", budget_s, "a budget is positive")
-        fetch = Fetch(self, keys, tenant, now_s, budget_s, self.limits)
+        desk = _Desk(self)
+        context = FetchContext(
+            desk=desk,
+            keys=tuple(keys),
+            tenant=tenant,
+            started_s=now_s,
+            budget_s=budget_s,
+            limits=self.limits,
+            chunks=ChunkTable(keys),
+        )
+        fetch = desk.fetch = Fetch(context, desk.on_phase)
         tag = self._next_tag()
         self._fetch_by_tag[tag] = fetch
         self._fetches[id(fetch)] = fetch
@@ -197,6 +239,10 @@ class ReaderCore:
         self._forget_old_tags()
         self._actions.append(AskPeer(tag, holder, message))
         return tag
+
+    def note_phase(self, fetch: Fetch, phase: Phase) -> None:
+        """A fetch reached a phase."""
+        self._phases.append((fetch, phase))
 
     def next_read(self, fetch: Fetch) -> ReadId:
         """Returns a fresh read id whose outcome comes back to the fetch."""

@@ -67,7 +67,7 @@ class NixlChannel:
         self._retire(peer)
         reading = self._reading_agent(target, proof.agent)
         try:
-            peering = reading.add_peer(target)
+            peering = reading.add_peer(target, proof.agent)
         except P2PError:
             self._close_if_unused(reading)
             raise
@@ -106,14 +106,14 @@ class NixlChannel:
         return [*self._link_by_peer.values(), *self._retired]
 
     def _reading_agent(self, target: Target, agent: str) -> ReadingAgent:
-        """Returns the shared agent, or a new one for a suspect or for a second link to an agent."""
+        """Returns the shared agent, or a new one for a suspect or a broken peer that cannot be unloaded."""
         if self._suspects.get(target.peer) == target.metadata:
             return ReadingAgent(self._region, self._config)
         if self._shared is None:
             self._shared = ReadingAgent(self._region, self._config)
-        if self._shared.knows(agent):
-            return ReadingAgent(self._region, self._config)
-        return self._shared
+        if self._shared.can_take(agent):
+            return self._shared
+        return ReadingAgent(self._region, self._config)
 
     def _retire(self, peer: str) -> None:
         link = self._link_by_peer.pop(peer, None)

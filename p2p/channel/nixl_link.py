@@ -68,7 +68,7 @@ class NixlTransfer:
                 return
         except LinkDownError as error:
             self.lose(error.reason)
-            self._link.go_down(error.reason)
+            self._link.break_down(error.reason)
         else:
             self._handle = 0
             self._is_settled = True
@@ -122,14 +122,14 @@ class NixlLink:
         return self._transport
 
     def close(self) -> None:
-        """Ends the link; what is in flight is given up and keeps the peer loaded until quiesced."""
+        """Ends the link; what is in flight is given up and keeps its resources until quiesced."""
         if self._is_closed:
             return
         self._is_closed = True
         self._down = self._down or "the link is closed"
         for transfer in tuple(self._in_flight):
             transfer.cancel()
-        self._unload_if_idle()
+        self._drop_if_idle()
 
     def num_given_up(self) -> int:
         """Returns how many given-up transfers are in flight, after making progress."""
@@ -158,6 +158,12 @@ class NixlLink:
         """Refuses every later transfer with a reason; the first one stays."""
         self._down = self._down or reason
 
+    def break_down(self, reason: str) -> None:
+        """Goes down because the connection failed, so that it will not be used again."""
+        self.go_down(reason)
+        if self._is_loaded:
+            self.reading.mark_broken(self._peering)
+
     def has_done(self, handle: int) -> bool:
         """Makes progress; returns whether a transfer is complete.
 
@@ -170,7 +176,7 @@ class NixlLink:
         """Notes that a transfer is not in flight any more."""
         self._in_flight.discard(transfer)
         if self._is_closed:
-            self._unload_if_idle()
+            self._drop_if_idle()
 
     def _submit(
         self, operation: Operation, local: BlockIndexes, remote: BlockIndexes
@@ -186,17 +192,17 @@ class NixlLink:
         try:
             handle = self.reading.submit(operation, ours, self._peering, theirs)
         except LinkDownError as error:
-            self.go_down(error.reason)
+            self.break_down(error.reason)
             raise
         transfer = NixlTransfer(self, operation, handle)
         if handle:
             self._in_flight.add(transfer)
         return transfer
 
-    def _unload_if_idle(self) -> None:
+    def _drop_if_idle(self) -> None:
         if self._is_loaded and not self._in_flight:
             self._is_loaded = False
-            self.reading.remove_peer(self._peering)
+            self.reading.drop_peer(self._peering)
 
 
 def _pieces(offsets: Indexes, blocks: Indexes) -> Indexes:

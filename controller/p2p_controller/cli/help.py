@@ -1,0 +1,50 @@
+"""The longer texts of ``--help``."""
+
+EXAMPLES = """\
+examples:
+  p2p-controller serve                          on tcp://127.0.0.1:7600
+  p2p-controller serve --bind 'tcp://0.0.0.0:7600' --keys-dir /etc/p2p/keys
+  p2p-controller status                         sizes, and counts of everything unusual
+  p2p-controller instances --json | jq '.instances[].instance'
+  p2p-controller clear --instance decode-3      that instance drops its chunks
+
+environment:
+  P2P_CONTROLLER          address of the controller, where --controller is not given
+  P2P_CONTROLLER_<KEY>    a setting of `serve`, such as P2P_CONTROLLER_BIND
+
+"""
+SERVE = """\
+Runs a controller in the foreground until SIGTERM, SIGINT or `p2p-controller shutdown`.
+Settings come from --config (table [controller]), then P2P_CONTROLLER_<KEY>, then --set and the
+options here; the last wins. One line on stdout tells when the controller is ready, and where.
+
+examples:
+  p2p-controller serve --config p2p.toml
+  p2p-controller serve --bind 'tcp://127.0.0.1:*' --json      takes a free port and names it
+  p2p-controller serve --set silent_after_s=5 --set forget_after_s=120
+"""
+LOCATE = """\
+Keys are given as hex words, in a file, or are made from token ids as instances make them.
+
+examples:
+  p2p-controller locate --namespace 5c0f… 9f2b… 77aa…
+  p2p-controller locate --namespace 5c0f… --keys-file keys.txt --tenant acme
+  p2p-controller locate --namespace 5c0f… --tokens-file prompt.json --chunk-tokens 256 --seed 0
+`p2p-controller instances` shows the namespaces' ids.
+"""
+CLEAR = """\
+Instances drop every chunk that they do not lend at that moment; the directory follows.
+
+examples:
+  p2p-controller clear                          everything, everywhere
+  p2p-controller clear --namespace 5c0f… --wait 20
+  p2p-controller clear --instance decode-3
+"""
+KEYS = """\
+With keys every connection is encrypted, and only who has an authorized key gets an answer.
+
+examples:
+  p2p-controller keys init /etc/p2p/keys --name prefill-0 --name decode-0
+  p2p-controller serve --keys-dir /etc/p2p/keys
+  p2p-controller status --keys-dir /etc/p2p/keys --key-name admin
+"""

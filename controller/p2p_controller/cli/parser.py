@@ -1,0 +1,129 @@
+"""What the command line accepts. Imports nothing heavy."""
+
+import argparse
+import os
+from collections.abc import Sequence
+
+from p2p_controller.cli import help as texts
+from p2p_controller.cli.exit_code import EXIT_CODES_HELP
+from p2p_controller.settings import DEFAULT_ADDRESS
+
+ADDRESS_VARIABLE = "P2P_CONTROLLER"
+_DESCRIPTION = "The controller of a KV cache fabric: who is there, and who holds which chunk."
+
+
+class _Commands:
+    """Adds commands that look alike to a parser."""
+
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        self._commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(self, name: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
+        command = self._commands.add_parser(
+            name,
+            help=description,
+            description=description,
+            epilog=f"{epilog}\n{EXIT_CODES_HELP}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.add_argument("--json", action="store_true", help="print JSON instead of text")
+        return command
+
+    def add_asking(self, name: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
+        command = self.add(name, description, epilog)
+        address = os.environ.get(ADDRESS_VARIABLE) or DEFAULT_ADDRESS
+        command.add_argument(
+            "--controller",
+            default=address,
+            metavar="ADDRESS",
+            help=f"its address (default: ${ADDRESS_VARIABLE}, now {address})",
+        )
+        command.add_argument("--keys-dir", default="", metavar="DIR", help="folder of CURVE keys")
+        command.add_argument(
+            "--key-name", default="admin", metavar="NAME", help="whose key we use (default: admin)"
+        )
+        command.add_argument(
+            "--timeout",
+            type=_seconds,
+            default=3.0,
+            metavar="SECONDS",
+            help="how long to wait for the controller (default: 3)",
+        )
+        return command
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Returns the parsed command line; exits with 2 and a usage line if it makes no sense."""
+    parser = argparse.ArgumentParser(
+        prog="p2p-controller",
+        description=_DESCRIPTION,
+        epilog=f"{texts.EXAMPLES}\n{EXIT_CODES_HELP}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = _Commands(parser)
+    _add_serve(commands)
+    commands.add_asking("status", "How the controller is: sizes, and counts of what is unusual.")
+    commands.add_asking("instances", "Which instances are known, and what they hold.")
+    _add_locate(commands)
+    _add_clear(commands)
+    _add_keys(commands)
+    commands.add_asking("shutdown", "End the controller, orderly.")
+    return parser.parse_args(argv)
+
+
+def _add_serve(commands: _Commands) -> None:
+    command = commands.add("serve", "Run a controller.", texts.SERVE)
+    command.add_argument("--config", metavar="FILE", help="TOML file with a table [controller]")
+    command.add_argument("--bind", metavar="ADDRESS", help="tcp://HOST:PORT; port * is any")
+    command.add_argument("--keys-dir", metavar="DIR", help="folder of CURVE keys")
+    command.add_argument("--key-name", metavar="NAME", help="our key (default: controller)")
+    command.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="any setting; repeat it"
+    )
+
+
+def _add_locate(commands: _Commands) -> None:
+    command = commands.add_asking("locate", "Who holds the longest prefix of keys.", texts.LOCATE)
+    command.add_argument("keys", nargs="*", metavar="KEY", help="chunk keys in hex, in order")
+    command.add_argument("--namespace", required=True, metavar="ID", help="what they belong to")
+    command.add_argument("--keys-file", metavar="FILE", help="keys in hex, by lines; - is stdin")
+    command.add_argument("--tokens-file", metavar="FILE", help="token ids, as JSON or words")
+    command.add_argument("--chunk-tokens", type=int, metavar="N", help="tokens of one chunk")
+    command.add_argument("--seed", default="", help="the namespace's key seed")
+    command.add_argument("--salt", default="", help="the caller's cache salt")
+    command.add_argument("--tenant", default="", help="whose entries count besides nobody's")
+    command.add_argument(
+        "--as-instance", default="", metavar="INSTANCE", help="only holders that it can read"
+    )
+
+
+def _add_clear(commands: _Commands) -> None:
+    command = commands.add_asking("clear", "Make instances drop their chunks.", texts.CLEAR)
+    command.add_argument("--namespace", default="", metavar="ID", help="only this one's")
+    command.add_argument("--instance", default="", metavar="INSTANCE", help="only this one's")
+    command.add_argument(
+        "--wait",
+        type=_seconds,
+        default=5.0,
+        metavar="SECONDS",
+        help="how long to wait for the instances' reports (default: 5)",
+    )
+
+
+def _add_keys(commands: _Commands) -> None:
+    command = commands.add("keys", "Make CURVE keys.", texts.KEYS)
+    command.add_argument("action", choices=["init"], help="make the keys that are not there yet")
+    command.add_argument("directory", metavar="DIR", help="made if it is not there")
+    command.add_argument(
+        "--name", action="append", default=[], metavar="NAME", help="an instance; repeat it"
+    )
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds <= 3600:
+        raise argparse.ArgumentTypeError(f"{text!r} is not between 0 and 3600 seconds")
+    return seconds

@@ -1,0 +1,157 @@
+"""The controller as a plain object: messages and time in, answers out. No I/O, no clock.
+
+The server's loop and the simulator drive the same object. `handle` takes one message, `tick` lets
+time pass, `next_deadline_s` says when the latter is due.
+"""
+
+from typing import assert_never
+
+from p2p.keys import ChunkKey, InstanceId
+from p2p.wire.exchange import Outgoing, Sender
+from p2p.wire.messages import (
+    Clear,
+    ControllerReply,
+    ControllerRequest,
+    Deregister,
+    Events,
+    GetStatus,
+    Heartbeat,
+    ListInstances,
+    Locate,
+    Refusal,
+    RefusalCode,
+    Register,
+    Shutdown,
+    SnapshotPage,
+)
+from p2p_controller.ops.clear import clear
+from p2p_controller.ops.deregister import deregister
+from p2p_controller.ops.events import events
+from p2p_controller.ops.heartbeat import heartbeat
+from p2p_controller.ops.instances import instances
+from p2p_controller.ops.locate import locate
+from p2p_controller.ops.register import register
+from p2p_controller.ops.shutdown import shutdown
+from p2p_controller.ops.snapshot import snapshot
+from p2p_controller.ops.status import status
+from p2p_controller.settings import ControllerSettings
+from p2p_controller.state import ControllerState
+
+SWEEP_ENTRIES = 8192
+_FAR_S = 3600.0
+
+
+class ControllerCore:
+    """Decides everything that a controller decides.
+
+    Args:
+        settings: how it runs.
+        epoch: number of this start, positive and below 2**63, different from any other's.
+    """
+
+    def __init__(self, settings: ControllerSettings, epoch: int) -> None:
+        self._state = ControllerState(settings, epoch)
+
+    @property
+    def epoch(self) -> int:
+        """Number of this start."""
+        return self._state.epoch
+
+    @property
+    def is_shutting_down(self) -> bool:
+        """True once somebody asked for the end; nothing but the state is answered any more."""
+        return self._state.is_shutting_down
+
+    def handle(self, sender: Sender, message: ControllerRequest, now_s: float) -> list[Outgoing]:
+        """Returns what is to be sent now: the answer, unless it comes later, and others' answers.
+
+        Args:
+            sender: whom the answer is for.
+            message: a decoded request.
+            now_s: on a clock that never goes back.
+        """
+        self._state.expire(now_s)
+        reply = self._answer(sender, message, now_s)
+        outgoing = [] if reply is None else [Outgoing(sender, reply)]
+        outgoing.extend(self._state.orders.answers(self._answer_before_s(now_s)))
+        return outgoing
+
+    def tick(self, now_s: float) -> list[Outgoing]:
+        """Lets time pass; returns what has become due."""
+        self._state.expire(now_s)
+        self._state.sweep(SWEEP_ENTRIES)
+        return self._state.orders.answers(self._answer_before_s(now_s))
+
+    def next_deadline_s(self, now_s: float) -> float:
+        """Returns when `tick` has to be called next; ``now_s`` means at once."""
+        if self._state.must_sweep:
+            return now_s
+        members_s = self._state.members.next_deadline_s()
+        due_s = min(members_s, self._state.orders.next_deadline_s(), now_s + _FAR_S)
+        return max(due_s, now_s)
+
+    def shut_down(self, now_s: float) -> list[Outgoing]:
+        """Ends as if somebody had asked for it; returns the answers that are still owed."""
+        self._state.is_shutting_down = True
+        return self.tick(now_s)
+
+    def count(self, name: str, number: int) -> None:
+        """Shows a count of the shell's among the counters of the status."""
+        self._state.counters[name] = number
+
+    def entries_of(self, instance: str) -> set[tuple[str, ChunkKey]]:
+        """Returns the tenants and keys that are looked up for an instance, for checks."""
+        member = self._state.members.by_id.get(InstanceId(instance))
+        held = {} if member is None else member.feed.live.keys_by_tenant
+        return {(tenant, key) for tenant, keys in held.items() for key in keys}
+
+    def _answer_before_s(self, now_s: float) -> float:
+        return float("inf") if self.is_shutting_down else now_s
+
+    def _answer(
+        self, sender: Sender, message: ControllerRequest, now_s: float
+    ) -> ControllerReply | None:
+        state = self._state
+        if state.is_shutting_down and not isinstance(message, GetStatus | Shutdown):
+            return Refusal(code=RefusalCode.CLOSING)
+        if isinstance(message, Clear):
+            return clear(state, sender, message, now_s)
+        if isinstance(message, Register | Heartbeat | Events | SnapshotPage | Deregister):
+            return _answer_member(state, message, now_s)
+        return _answer_question(state, message, now_s)
+
+
+def _answer_member(
+    state: ControllerState,
+    message: Register | Heartbeat | Events | SnapshotPage | Deregister,
+    now_s: float,
+) -> ControllerReply:
+    match message:
+        case Events():
+            return events(state, message, now_s)
+        case SnapshotPage():
+            return snapshot(state, message, now_s)
+        case Heartbeat():
+            return heartbeat(state, message, now_s)
+        case Register():
+            return register(state, message, now_s)
+        case Deregister():
+            return deregister(state, message)
+        case _:
+            assert_never(message)
+
+
+def _answer_question(
+    state: ControllerState, message: Locate | ListInstances | GetStatus | Shutdown, now_s: float
+) -> ControllerReply:
+    match message:
+        case Locate():
+            return locate(state, message, now_s)
+        case ListInstances():
+            return instances(state, now_s)
+        case GetStatus():
+            return status(state, now_s)
+        case Shutdown():
+            return shutdown(state)
+        case _:
+            assert_never(message)

@@ -1,0 +1,86 @@
+"""The instances of one namespace and their directory: who may be read by whom, and who is best.
+
+No I/O, no clock. What is derived from the members is rebuilt when it is asked for after a change.
+"""
+
+from typing import TYPE_CHECKING
+
+from p2p.layout import Layout, Refused, compare
+from p2p_controller.directory import Directory
+from p2p_controller.members import Member
+
+if TYPE_CHECKING:
+    from p2p.keys import InstanceId
+
+_FEW_HOLDERS = 16
+
+
+class Group:
+    """Everything about one namespace."""
+
+    def __init__(self) -> None:
+        self.directory = Directory()
+        self.members: dict[InstanceId, Member] = {}
+        self._readable_masks: dict[Layout | None, int] = {}
+        self._member_by_position: dict[int, Member] = {}
+        self._ranked: list[Member] = []
+
+    @property
+    def is_unused(self) -> bool:
+        """True if nothing would be lost with this group."""
+        return not self.members and not self.directory.must_sweep
+
+    def on_holders_changed(self) -> None:
+        """A member came, went, fell silent, was heard again, or has another live holding."""
+        self._readable_masks.clear()
+        self._member_by_position.clear()
+        self._ranked.clear()
+
+    def on_loads_changed(self) -> None:
+        """A member reported its load."""
+        self._ranked.clear()
+
+    def readable_mask(self, layout: Layout | None) -> int:
+        """Returns the bits of the live holdings that an asker with this layout can read."""
+        mask = self._readable_masks.get(layout)
+        if mask is None:
+            mask = 0
+            for member in self.members.values():
+                if not member.is_silent and _can_read(layout, member.layout):
+                    mask |= member.feed.live.bit
+            self._readable_masks[layout] = mask
+        return mask
+
+    def best_holders(self, mask: int, num_max: int) -> list[Member]:
+        """Returns the members behind a bit set: least loaded first, then the last heard."""
+        if mask.bit_count() <= _FEW_HOLDERS:
+            return sorted(self._members_of(mask), key=_rank)[:num_max]
+        if not self._ranked:
+            self._ranked = sorted(self.members.values(), key=_rank)
+        best: list[Member] = []
+        for member in self._ranked:
+            if member.feed.live.bit & mask:
+                best.append(member)
+                if len(best) == num_max:
+                    break
+        return best
+
+    def _members_of(self, mask: int) -> list[Member]:
+        if not self._member_by_position:
+            self._member_by_position = {
+                member.feed.live.position: member for member in self.members.values()
+            }
+        found = []
+        while mask:
+            lowest = mask & -mask
+            found.append(self._member_by_position[lowest.bit_length() - 1])
+            mask ^= lowest
+        return found
+
+
+def _can_read(reader: Layout | None, holder: Layout) -> bool:
+    return reader is None or not isinstance(compare(reader, holder), Refused)
+
+
+def _rank(member: Member) -> tuple[int, float, str]:
+    return member.load_bytes, -member.last_seen_s, member.instance

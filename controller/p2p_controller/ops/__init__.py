@@ -1,0 +1,1 @@
+"""One operation of the controller per module: state, message and time in, answer out."""

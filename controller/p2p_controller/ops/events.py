@@ -1,0 +1,21 @@
+"""A batch of index changes."""
+
+from p2p.wire.messages import Events, FeedStatus, Refusal
+from p2p_controller.members import Member
+from p2p_controller.ops.batch import MAX_SEQ, refuse_bad_batch
+from p2p_controller.state import ControllerState
+
+
+def events(state: ControllerState, message: Events, now_s: float) -> FeedStatus | Refusal:
+    """Applies the batch as a whole, keeps it for later, or ignores it as known."""
+    member = state.recognise(message, now_s)
+    if not isinstance(member, Member):
+        return member
+    if not 1 <= message.first_seq <= MAX_SEQ:
+        return state.refuse_malformed("first_seq", f"{message.first_seq}, not 1 to {MAX_SEQ}")
+    refusal = refuse_bad_batch(state, message)
+    if refusal is not None:
+        return refusal
+    if message.kinds:
+        member.feed.take_events(message)
+    return state.status_of(member)

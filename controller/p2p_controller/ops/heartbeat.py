@@ -1,0 +1,17 @@
+"""A sign of life, compared with what the directory says."""
+
+from p2p.wire.messages import FeedStatus, Heartbeat, Refusal
+from p2p_controller.members import Member
+from p2p_controller.state import ControllerState
+
+
+def heartbeat(state: ControllerState, message: Heartbeat, now_s: float) -> FeedStatus | Refusal:
+    """Notes load and finished orders, and finds what is missing or has drifted."""
+    member = state.recognise(message, now_s)
+    if not isinstance(member, Member):
+        return member
+    member.load_bytes = message.load_bytes
+    state.groups[member.namespace_id].on_loads_changed()
+    state.orders.report(member, message.orders_done)
+    member.feed.check(message, now_s, state.settings.silent_after_s)
+    return state.status_of(member)

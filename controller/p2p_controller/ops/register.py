@@ -1,0 +1,50 @@
+"""An instance reports for duty."""
+
+from p2p.errors import ArgumentError
+from p2p.keys import InstanceId
+from p2p.wire.messages import Order, Refusal, RefusalCode, Register, Registered
+from p2p_controller.feed import Feed
+from p2p_controller.group import Group
+from p2p_controller.members import Member
+from p2p_controller.state import ControllerState
+
+
+def register(state: ControllerState, message: Register, now_s: float) -> Registered | Refusal:
+    """Takes the instance in, with empty entries; a new incarnation fences the old one at once."""
+    newest = state.members.newest_incarnation(message.instance)
+    if message.incarnation < newest:
+        return state.refuse_stale(newest, message.incarnation)
+    try:
+        message.layout.check()
+    except ArgumentError as error:
+        state.counters["layouts_refused"] += 1
+        return Refusal(
+            code=RefusalCode.LAYOUT, field=error.name, ours=error.reason, theirs=str(error.value)
+        )
+    orders = _replace(state, message)
+    namespace_id = message.namespace.id
+    group = state.groups.setdefault(namespace_id, Group())
+    feed = Feed(group.directory, state.counters, state.settings.max_kept_events)
+    member = Member(message, namespace_id, feed, now_s, orders=orders)
+    state.members.add(member)
+    group.members[member.instance] = member
+    group.on_holders_changed()
+    return Registered(
+        epoch=state.epoch,
+        heartbeat_ms=round(state.settings.heartbeat_s * 1000),
+        expiry_ms=round(state.settings.silent_after_s * 1000),
+    )
+
+
+def _replace(state: ControllerState, message: Register) -> dict[int, Order]:
+    """Removes what is known of the instance; returns the orders that are still to be done."""
+    known = state.members.by_id.get(InstanceId(message.instance))
+    if known is None:
+        return {}
+    if known.incarnation < message.incarnation:
+        state.counters["incarnations_fenced"] += 1
+        state.orders.on_gone(known)
+    else:
+        state.counters["registered_again"] += 1
+    state.remove(known)
+    return known.orders

@@ -1,0 +1,1 @@
+"""Three instances with a real model share KV over NIXL while two of them are killed."""

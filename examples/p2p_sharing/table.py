@@ -1,0 +1,73 @@
+"""The demo's results as one table. Pure: values in, something that rich can print out."""
+
+from rich.table import Table
+
+from examples.p2p_sharing.messages import Fetched, Ran
+from examples.p2p_sharing.report import Kill, Report, Round
+
+_MEGA = 1e6
+_GIGA = 1e9
+
+
+def results_table(report: Report) -> Table:
+    """Returns a column per round and a line per quantity."""
+    table = Table(title=f"{report.model}, float32", title_justify="left")
+    table.add_column("")
+    for each in report.rounds:
+        table.add_column(each.title, justify="right")
+    columns = [_cells(each) for each in report.rounds]
+    for name in columns[0]:
+        table.add_row(name, *(cells[name] for cells in columns))
+    return table
+
+
+def _cells(each: Round) -> dict[str, str]:
+    cold, shared = each.cold, each.shared
+    fetched = shared.fetched or Fetched(0, 0.0, "", ())
+    num_bytes = sum(source.num_bytes for source in fetched.sources)
+    return {
+        "prompt tokens": f"{shared.num_tokens}",
+        "tokens reused": f"{shared.num_reused_tokens}",
+        "  chunks of the shared text": f"{fetched.num_chunks} of {cold.num_prefix_chunks}",
+        "holders: chunks": _holders(fetched),
+        "killed": _kill(each.kill),
+        "channel/transport": _transports(fetched),
+        "bytes": f"{num_bytes / _MEGA:.1f} MB",
+        "GB/s by holder": _rates(fetched, each.kill),
+        "fetch": f"{fetched.seconds:.3f} s",
+        "first token, cold": f"{cold.first_token_s:.2f} s",
+        "first token, shared": _first_token(cold, shared),
+        "answer as without sharing": _equality(each),
+    }
+
+
+def _holders(fetched: Fetched) -> str:
+    parts = (f"{source.instance.upper()}: {source.num_chunks}" for source in fetched.sources)
+    return ", ".join(parts) or "none"
+
+
+def _kill(kill: Kill | None) -> str:
+    return f"{kill.victim.upper()} at {kill.share:.0%} of the chunks" if kill else "nobody"
+
+
+def _transports(fetched: Fetched) -> str:
+    used = dict.fromkeys(f"{source.channel}/{source.transport}" for source in fetched.sources)
+    return ", ".join(used) or "none"
+
+
+def _rates(fetched: Fetched, kill: Kill | None) -> str:
+    """Leaves out the victim: the time in which the fetch stood still counts as its reading time."""
+    parts = (
+        f"{source.instance.upper()}: {source.num_bytes / source.seconds / _GIGA:.2f}"
+        for source in fetched.sources
+        if source.seconds > 0 and not (kill and kill.victim == source.instance)
+    )
+    return ", ".join(parts) or "-"
+
+
+def _first_token(cold: Ran, shared: Ran) -> str:
+    return f"{shared.first_token_s:.2f} s ({cold.first_token_s / shared.first_token_s:.1f} x)"
+
+
+def _equality(each: Round) -> str:
+    return f"yes, {len(each.shared.answer)} tokens" if each.is_equal else "NO"

@@ -1,0 +1,113 @@
+"""What the parts of one fetch share: the request, its limits, and its surroundings.
+
+No I/O, no clock, no threads.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from p2p.backend.actions import Action, ReadId, Tag
+from p2p.backend.chunks import ChunkTable
+from p2p.backend.handshake import PeerBook
+from p2p.backend.instance import InstanceCore
+from p2p.backend.plan import PlanLimits
+from p2p.keys import ChunkKey
+from p2p.wire.messages import Holder, Message
+
+
+@dataclass(frozen=True, slots=True)
+class FetchLimits:
+    """Timing and sizes of a fetch.
+
+    Attributes:
+        window_bytes: largest read that is submitted at once.
+        num_windows: a fetch is cut into about so many windows at least.
+        reads_per_holder: reads under way at one holder.
+        ask_timeout_s: a holder that does not answer within this is left, or within a quarter of
+            the budget if that is shorter.
+        stall_s: a read that takes longer is given up, or longer than a third of the budget.
+        lease_slack_s: leases are asked for the budget and this.
+        plan: how runs are spread.
+    """
+
+    window_bytes: int = 8 << 20
+    num_windows: int = 16
+    reads_per_holder: int = 2
+    ask_timeout_s: float = 1.0
+    stall_s: float = 5.0
+    lease_slack_s: float = 0.5
+    plan: PlanLimits = field(default_factory=PlanLimits)
+
+
+class Desk(Protocol):
+    """What a fetch needs of its surroundings; `owner` is what outcomes come back to."""
+
+    @property
+    def instance(self) -> InstanceCore:
+        """The instance whose pool is filled."""
+        ...
+
+    @property
+    def book(self) -> PeerBook:
+        """How we stand with holders."""
+        ...
+
+    def emit(self, action: Action) -> None:
+        """Asks the shell for something."""
+        ...
+
+    def ask(self, holder: Holder, message: Message, now_s: float) -> Tag:
+        """Sends a request to a holder, after a hello where that is due."""
+        ...
+
+    def next_read(self) -> ReadId:
+        """Returns a fresh read id whose outcome comes back to the fetch."""
+        ...
+
+
+@dataclass(slots=True)
+class FetchContext:
+    """One request.
+
+    Attributes:
+        desk: surroundings.
+        keys: chunks wanted, in order.
+        tenant: who asks.
+        started_s: when.
+        budget_s: time until the outcome must be there.
+        limits: timing and sizes.
+        chunks: where each chunk stands.
+        is_delivered: the outcome is there; what is still under way only has to end.
+    """
+
+    desk: Desk
+    keys: Sequence[ChunkKey]
+    tenant: str
+    started_s: float
+    budget_s: float
+    limits: FetchLimits
+    chunks: ChunkTable
+    is_delivered: bool = False
+
+    @property
+    def deadline_s(self) -> float:
+        """When the outcome must be there."""
+        return self.started_s + self.budget_s
+
+    @property
+    def ask_timeout_s(self) -> float:
+        """How long a question may stay unanswered."""
+        return min(self.limits.ask_timeout_s, self.budget_s / 4)
+
+    @property
+    def stall_s(self) -> float:
+        """How long one read may take."""
+        return min(self.limits.stall_s, self.budget_s / 3)
+
+    @property
+    def window_chunks(self) -> int:
+        """Chunks of one read."""
+        chunk_bytes = self.desk.instance.chunk_bytes
+        share = len(self.keys) * chunk_bytes // self.limits.num_windows
+        return max(1, min(self.limits.window_bytes, share) // chunk_bytes)

@@ -1,0 +1,181 @@
+"""The reads of one fetch: windows under way, over, given up, in quarantine.
+
+Every linked holder takes the next window of the chunks that it lends, in order, as it gets free:
+so a slow holder takes less, and what arrives is a prefix for as long as possible.
+No I/O, no clock, no threads.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from p2p.backend.actions import CancelRead, Read, ReadId, ShortReason
+from p2p.backend.borrow import Borrower, Grant
+from p2p.backend.borrowing import Borrowing
+from p2p.backend.chunks import ChunkState, WantedChunk
+from p2p.backend.fetch_context import FetchContext
+from p2p.backend.handshake import PeerState
+
+
+@dataclass(slots=True)
+class Reading:
+    """One read under way, or over and not verified, or given up and not quiesced."""
+
+    read_id: ReadId
+    positions: tuple[int, ...]
+    slots: tuple[int, ...]
+    borrower: Borrower
+    grant: Grant
+    submitted_s: float
+    is_over: bool = False
+    is_given_up: bool = False
+
+    @property
+    def name(self) -> str:
+        """The holder's instance id."""
+        return self.borrower.holder.instance
+
+    @property
+    def is_under_way(self) -> bool:
+        """True while the outcome is awaited."""
+        return not self.is_over and not self.is_given_up
+
+
+class Readings:
+    """All reads of one fetch.
+
+    Args:
+        context: the request.
+        borrowing: its leases.
+    """
+
+    def __init__(self, context: FetchContext, borrowing: Borrowing) -> None:
+        self._context = context
+        self._borrowing = borrowing
+        self._readings: dict[ReadId, Reading] = {}
+
+    def __len__(self) -> int:
+        return len(self._readings)
+
+    def __contains__(self, read_id: ReadId) -> bool:
+        return read_id in self._readings
+
+    def __getitem__(self, read_id: ReadId) -> Reading:
+        return self._readings[read_id]
+
+    def submit(self, now_s: float) -> None:
+        """Gives every linked holder with room the next window, in turns."""
+        submitted = True
+        while submitted:
+            submitted = False
+            for borrower in self._borrowing.borrowers:
+                room = borrower.num_reading < self._context.limits.reads_per_holder
+                if room and not borrower.is_lost and self._is_linked(borrower):
+                    submitted |= self._submit_window(borrower, now_s)
+
+    def take(self, read_id: ReadId) -> Reading:
+        """Removes a read whose slots go elsewhere now."""
+        return self._readings.pop(read_id)
+
+    def forget(self, read_id: ReadId) -> None:
+        """A read can no longer touch memory, and nobody wants its bytes: frees its slots."""
+        reading = self._readings.pop(read_id, None)
+        if reading is None:
+            return
+        for slot in reading.slots:
+            self._context.desk.instance.slots.release(slot)
+        self._borrowing.read_over(reading.borrower, reading.grant)
+
+    def give_up(self, reading: Reading, now_s: float) -> None:
+        """Stops waiting for a read; its slots stay in quarantine until it has quiesced."""
+        reading.is_given_up = True
+        reading.borrower.read_ended(now_s)
+        core = self._context.desk.instance
+        core.counters["reads_given_up"] += 1
+        for slot in reading.slots:
+            core.slots.quarantine(slot)
+        self._context.desk.emit(CancelRead(reading.read_id))
+
+    def give_up_all(self, now_s: float) -> None:
+        """Stops waiting for every read."""
+        for reading in self._readings.values():
+            if reading.is_under_way:
+                self.give_up(reading, now_s)
+
+    def fail(self, reading: Reading, reason: ShortReason, detail: str) -> None:
+        """A read brought nothing: its chunks are wanted from others, its holder is left."""
+        if not self._context.is_delivered:
+            self._context.chunks.fail(reading.positions, reading.name, reason, detail)
+            self._borrowing.leave(reading.borrower, reason, detail)
+
+    def stalled(self, now_s: float) -> list[Reading]:
+        """Returns the reads that are under way for too long."""
+        limit_s = now_s - self._context.stall_s
+        return [r for r in self._readings.values() if r.is_under_way and r.submitted_s <= limit_s]
+
+    def deadlines_s(self) -> list[float]:
+        """Returns when reads stall or their leases want renewal."""
+        times: list[float] = []
+        for reading in self._readings.values():
+            if reading.is_under_way:
+                times.append(reading.submitted_s + self._context.stall_s)
+                if not self._context.is_delivered and reading.grant.renewal_asked_s is None:
+                    times.append(reading.grant.renew_at_s)
+        return times
+
+    def _submit_window(self, borrower: Borrower, now_s: float) -> bool:
+        window = self._next_window(borrower, now_s)
+        if window is None:
+            return False
+        grant, chunks = window
+        core = self._context.desk.instance
+        slots = core.acquire_slots(len(chunks))
+        if not slots:
+            detail = f"no slot of {core.slots.num_slots} can be freed"
+            self._context.chunks.lose(chunks[0].position, ShortReason.POOL_FULL, detail)
+            return False
+        positions = tuple(chunk.position for chunk in chunks[: len(slots)])
+        self._start(positions, tuple(slots), borrower, grant, now_s)
+        return True
+
+    def _start(
+        self,
+        positions: tuple[int, ...],
+        slots: tuple[int, ...],
+        borrower: Borrower,
+        grant: Grant,
+        now_s: float,
+    ) -> None:
+        self._context.chunks.move(positions, ChunkState.READING)
+        read_id = self._context.desk.next_read()
+        reading = Reading(read_id, positions, slots, borrower, grant, now_s)
+        self._readings[read_id] = reading
+        grant.num_reading += 1
+        borrower.read_started(now_s)
+        remote = tuple(grant.remote_by_position[position] for position in positions)
+        self._context.desk.emit(Read(read_id, reading.name, slots, remote))
+
+    def _next_window(
+        self, borrower: Borrower, now_s: float
+    ) -> tuple[Grant, Sequence[WantedChunk]] | None:
+        name = borrower.holder.instance
+        grant: Grant | None = None
+        chunks: list[WantedChunk] = []
+        for chunk in self._context.chunks.wanted():
+            if name not in chunk.holders:
+                continue
+            covering = borrower.grant_of(chunk.position, now_s)
+            if covering is None or (grant is not None and covering is not grant):
+                continue
+            grant = covering
+            chunks.append(chunk)
+            if len(chunks) == self._context.window_chunks:
+                break
+        return (grant, chunks) if grant is not None else None
+
+    def _is_linked(self, borrower: Borrower) -> bool:
+        peer = self._context.desk.book.get(borrower.holder.instance)
+        return (
+            peer is not None
+            and peer.state is PeerState.LINKED
+            and peer.holder.incarnation == borrower.holder.incarnation
+        )

@@ -1,0 +1,80 @@
+"""Memory cut into blocks, with contents that both sides of a test know."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from p2p.agent.memory import HostArena
+from p2p.regions import Region, Segment
+
+GUARD = 0xEE
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Blocks of some segments; strides are larger than lengths by ``gap`` bytes."""
+
+    num_blocks: int
+    lengths: tuple[int, ...]
+    gap: int = 0
+
+    @property
+    def num_bytes(self) -> int:
+        return sum((length + self.gap) * self.num_blocks for length in self.lengths)
+
+
+SMALL = Shape(16, (8192,))
+STRIDED = Shape(8, (4096, 1000, 4096), gap=104)
+BIG = Shape(64, (512 << 10,))
+TINY = Shape(12_000, (512,))
+
+
+class Blocks:
+    """An arena cut by a shape. Gaps hold a guard value, blocks what ``seed`` says."""
+
+    def __init__(self, shape: Shape, seed: int) -> None:
+        self.shape = shape
+        self.arena = HostArena(shape.num_bytes)
+        segments = []
+        base = self.arena.address
+        for length in shape.lengths:
+            segments.append(Segment(base, length + shape.gap, length))
+            base += (length + shape.gap) * shape.num_blocks
+        self.region = Region(tuple(segments), shape.num_blocks)
+        self.fill(seed)
+
+    def fill(self, seed: int) -> None:
+        self.all_bytes()[:] = GUARD
+        for segment, view in enumerate(self._segments()):
+            random = np.random.default_rng([seed, segment])
+            view[:] = random.integers(0, 256, view.shape, np.uint8)
+
+    def clear(self) -> None:
+        for view in self._segments():
+            view[:] = 0
+
+    def block(self, index: int) -> bytes:
+        return b"".join(view[index].tobytes() for view in self._segments())
+
+    def blocks(self) -> list[bytes]:
+        return [self.block(index) for index in range(self.shape.num_blocks)]
+
+    def guards_are_intact(self) -> bool:
+        inside = sum(int(np.count_nonzero(view == GUARD)) for view in self._segments())
+        gap_bytes = self.shape.gap * self.shape.num_blocks * len(self.shape.lengths)
+        used = self.all_bytes()[: self.shape.num_bytes]
+        return int(np.count_nonzero(used == GUARD)) - inside == gap_bytes
+
+    def all_bytes(self) -> npt.NDArray[np.uint8]:
+        return self.arena.view(0, self.arena.num_bytes)
+
+    def _segments(self) -> list[npt.NDArray[np.uint8]]:
+        views = []
+        offset = 0
+        for length in self.shape.lengths:
+            stride = length + self.shape.gap
+            size = stride * self.shape.num_blocks
+            views.append(self.arena.view(offset, size).reshape(-1, stride)[:, :length])
+            offset += size
+        return views

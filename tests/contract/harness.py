@@ -1,0 +1,215 @@
+"""Where the channel suite runs: on a fake network, in one process, between processes."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from p2p.agent.nixl_config import NixlConfig
+from p2p.channel.base import Channel, ChannelOffer
+from p2p.channel.fake import FakeChannel, FakeNetwork, Pace
+from p2p.channel.nixl import NixlChannel
+from tests.contract.blocks import Blocks, Shape
+
+ROOT = Path(__file__).parents[2]
+
+
+class Peer(Protocol):
+    """The other side of a link, as far as a test may touch it."""
+
+    offer: ChannelOffer
+
+    def kill(self) -> None: ...
+    def stop(self) -> None: ...
+    def resume(self) -> None: ...
+
+
+class Harness(Protocol):
+    """Makes channels and peers of one kind."""
+
+    channel: str
+    transport: str
+    can_kill: bool
+    hangs_when_stopped: bool
+
+    def open(self, blocks: Blocks) -> Channel: ...
+    def start_peer(self, name: str, shape: Shape, seed: int) -> Peer: ...
+    def share_peer(self, name: str, shape: Shape, seed: int) -> Peer:
+        """As `start_peer`, but the test promises to leave it as it is."""
+        ...
+
+    def end_test(self) -> None: ...
+    def end(self) -> None: ...
+
+
+class FakePeer:
+    def __init__(self, network: FakeNetwork, name: str, blocks: Blocks) -> None:
+        self._network = network
+        self._name = name
+        self._blocks = blocks
+        self.offer = FakeChannel(network, name, blocks.region).offer()
+
+    def kill(self) -> None:
+        self._network.kill(self._name)
+
+    def stop(self) -> None:
+        self._network.stop(self._name)
+
+    def resume(self) -> None:
+        self._network.resume(self._name)
+
+
+class FakeHarness:
+    channel = "fake"
+    transport = "memory"
+    can_kill = True
+    hangs_when_stopped = True
+
+    def __init__(self) -> None:
+        self.network = FakeNetwork(Pace.PER_POLL)
+
+    def open(self, blocks: Blocks) -> Channel:
+        return FakeChannel(self.network, "us", blocks.region)
+
+    def start_peer(self, name: str, shape: Shape, seed: int) -> Peer:
+        return FakePeer(self.network, name, Blocks(shape, seed))
+
+    share_peer = start_peer
+
+    def end_test(self) -> None:
+        self.network = FakeNetwork(Pace.PER_POLL)
+
+    def end(self) -> None:
+        pass
+
+
+class LocalPeer:
+    """A second channel in this process: can be closed, not stopped."""
+
+    def __init__(self, blocks: Blocks, config: NixlConfig) -> None:
+        self._blocks = blocks
+        self._channel = NixlChannel(blocks.region, config)
+        self.offer = self._channel.offer()
+
+    def kill(self) -> None:
+        self._channel.close()
+
+    def stop(self) -> None:
+        raise NotImplementedError
+
+    def resume(self) -> None:
+        raise NotImplementedError
+
+
+class LocalHarness:
+    channel = "nixl"
+    transport = "cma"
+    can_kill = False
+    hangs_when_stopped = False
+
+    def __init__(self) -> None:
+        self._ended: list[LocalPeer] = []
+        self._channels: list[NixlChannel] = []
+
+    def open(self, blocks: Blocks) -> Channel:
+        channel = NixlChannel(blocks.region)
+        self._channels.append(channel)
+        return channel
+
+    def start_peer(self, name: str, shape: Shape, seed: int) -> Peer:
+        peer = LocalPeer(Blocks(shape, seed), NixlConfig())
+        self._ended.append(peer)
+        return peer
+
+    share_peer = start_peer
+
+    def end_test(self) -> None:
+        for channel in self._channels:
+            channel.close()
+        for peer in self._ended:
+            peer.kill()
+        self._channels.clear()
+        self._ended.clear()
+
+    def end(self) -> None:
+        pass
+
+
+class ProcessPeer:
+    def __init__(self, shape: Shape, seed: int, transports: str) -> None:
+        lengths = ",".join(str(length) for length in shape.lengths)
+        arguments = [str(shape.num_blocks), str(shape.gap), lengths, str(seed), transports]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.contract.nixl_peer", *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        assert self._process.stdin
+        assert self._process.stdout
+        size = int.from_bytes(self._process.stdout.read(4), "little")
+        content = self._process.stdout.read(size)
+        self.offer = msgspec.msgpack.decode(content, type=ChannelOffer)
+        self.pid = self._process.pid
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe:
+                pipe.close()
+
+    def stop(self) -> None:
+        self._process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED)
+
+    def resume(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
+
+class ProcessHarness:
+    channel = "nixl"
+    can_kill = True
+
+    def __init__(self, transports: str) -> None:
+        self._transports = transports
+        self.transport = "tcp" if transports == "tcp" else "cma"
+        self.hangs_when_stopped = transports == "tcp"
+        self._channels: list[NixlChannel] = []
+        self._peers: list[ProcessPeer] = []
+        self._shared: dict[tuple[str, Shape, int], ProcessPeer] = {}
+
+    def open(self, blocks: Blocks) -> Channel:
+        config = NixlConfig(transports=(self._transports,) if self._transports else ())
+        channel = NixlChannel(blocks.region, config)
+        self._channels.append(channel)
+        return channel
+
+    def start_peer(self, name: str, shape: Shape, seed: int) -> Peer:
+        peer = ProcessPeer(shape, seed, self._transports)
+        self._peers.append(peer)
+        return peer
+
+    def share_peer(self, name: str, shape: Shape, seed: int) -> Peer:
+        key = (name, shape, seed)
+        if key not in self._shared:
+            self._shared[key] = ProcessPeer(shape, seed, self._transports)
+        return self._shared[key]
+
+    def end_test(self) -> None:
+        for channel in self._channels:
+            channel.close()
+        for peer in self._peers:
+            peer.kill()
+        self._channels.clear()
+        self._peers.clear()
+
+    def end(self) -> None:
+        for peer in self._shared.values():
+            peer.kill()
+        self._shared.clear()

@@ -1,0 +1,448 @@
+"""One suite for every channel: what `p2p.channel.base` promises.
+
+To put another channel under it, write a `Harness` and add it to `HARNESSES`.
+"""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from p2p.channel.base import Channel, ChannelOffer, Link, Transfer, TransferState
+from p2p.errors import (
+    ArgumentError,
+    ClosedError,
+    LinkDownError,
+    PeerRefusedError,
+    PeerUnreachableError,
+    ProtocolError,
+)
+from tests.contract.blocks import BIG, SMALL, STRIDED, TINY, Blocks, Shape
+from tests.contract.harness import FakeHarness, Harness, LocalHarness, ProcessHarness
+
+pytestmark = pytest.mark.contract
+TIMEOUT_S = 10.0
+HARNESSES: dict[str, Callable[[], Harness]] = {
+    "fake": FakeHarness,
+    "nixl-one-process": LocalHarness,
+    "nixl-cma": lambda: ProcessHarness(""),
+    "nixl-tcp": lambda: ProcessHarness("tcp"),
+}
+
+
+@pytest.fixture(scope="module", params=HARNESSES)
+def module_harness(request):
+    harness = HARNESSES[request.param]()
+    yield harness
+    harness.end()
+
+
+@pytest.fixture
+def harness(module_harness):
+    yield module_harness
+    module_harness.end_test()
+
+
+@pytest.fixture
+def killable(harness):
+    if not harness.can_kill:
+        pytest.skip("a peer in our own process cannot be killed")
+    return harness
+
+
+@pytest.fixture
+def hanging(harness):
+    if not harness.hangs_when_stopped:
+        pytest.skip("the kernel copies without the peer's processor: nothing hangs")
+    return harness
+
+
+def finish(transfer: Transfer) -> TransferState:
+    deadline = time.monotonic() + TIMEOUT_S
+    while transfer.poll() is TransferState.PENDING:
+        assert time.monotonic() < deadline, "the transfer does not end"
+    return transfer.poll()
+
+
+def finish_well(transfer: Transfer) -> None:
+    assert finish(transfer) is TransferState.DONE, transfer.error()
+    assert transfer.error() == ""
+    assert transfer.quiesced()
+    assert transfer.settled()
+
+
+def wait_quiesced(transfer: Transfer) -> None:
+    deadline = time.monotonic() + TIMEOUT_S
+    while not transfer.quiesced():
+        assert time.monotonic() < deadline, "the transfer does not quiesce"
+
+
+def connected(harness: Harness, shape: Shape) -> tuple[Blocks, Blocks, Channel, Link]:
+    """Returns our blocks, a copy of the peer's, and a link to a peer that tests share."""
+    ours, theirs = Blocks(shape, seed=1), Blocks(shape, seed=2)
+    peer = harness.share_peer("shared", shape, 2)
+    channel = harness.open(ours)
+    return ours, theirs, channel, channel.connect("peer", peer.offer, TIMEOUT_S)
+
+
+# Copies
+
+
+@pytest.mark.parametrize("shape", [SMALL, STRIDED], ids=["one-segment", "strided"])
+def test_read_moves_one_block_and_nothing_else(harness, shape):
+    ours, theirs, _, link = connected(harness, shape)
+    before = ours.blocks()
+    finish_well(link.read([3], [5]))
+    assert ours.block(3) == theirs.block(5)
+    assert [b for i, b in enumerate(ours.blocks()) if i != 3] == [
+        b for i, b in enumerate(before) if i != 3
+    ]
+    assert ours.guards_are_intact()
+
+
+@pytest.mark.parametrize("shape", [SMALL, STRIDED], ids=["one-segment", "strided"])
+def test_read_keeps_the_order_of_blocks(harness, shape):
+    ours, theirs, _, link = connected(harness, shape)
+    local, remote = [7, 0, 1, 4, 5, 6], [2, 7, 0, 3, 4, 5]
+    finish_well(link.read(local, remote))
+    assert [ours.block(i) for i in local] == [theirs.block(i) for i in remote]
+    assert ours.guards_are_intact()
+
+
+def test_indexes_may_be_arrays(harness):
+    ours, theirs, _, link = connected(harness, SMALL)
+    every_second = np.arange(16, dtype=np.int32)[::2]
+    finish_well(link.read(every_second, np.arange(3, 11, dtype=np.int32)))
+    assert [ours.block(i) for i in range(0, 16, 2)] == theirs.blocks()[3:11]
+
+
+@pytest.mark.parametrize("shape", [SMALL, STRIDED], ids=["one-segment", "strided"])
+def test_write_lands_at_the_peer(harness, shape):
+    ours, theirs = Blocks(shape, seed=3), Blocks(shape, seed=2)
+    channel = harness.open(ours)
+    peer = harness.start_peer("written", shape, 2)
+    link = channel.connect("peer", peer.offer, TIMEOUT_S)
+    finish_well(link.write([1, 2], [6, 4]))
+    finish_well(link.read([5, 6, 7], [6, 4, 5]))
+    assert [ours.block(i) for i in (5, 6, 7)] == [ours.block(1), ours.block(2), theirs.block(5)]
+    assert ours.guards_are_intact()
+
+
+def test_transfers_run_side_by_side(harness):
+    ours, theirs, _, link = connected(harness, SMALL)
+    transfers = [link.read([i, i + 1], [i + 1, i]) for i in range(0, 16, 2)]
+    for transfer in reversed(transfers):
+        finish_well(transfer)
+    assert ours.blocks() == [theirs.block(i ^ 1) for i in range(16)]
+
+
+def test_no_blocks_are_done_at_once(harness):
+    _, _, _, link = connected(harness, SMALL)
+    for transfer in (link.read([], []), link.write([], [])):
+        assert transfer.poll() is TransferState.DONE
+        assert transfer.quiesced()
+        assert transfer.settled()
+
+
+def test_ten_thousand_scattered_blocks(harness):
+    ours, theirs, _, link = connected(harness, TINY)
+    order = np.random.default_rng(4).permutation(TINY.num_blocks)[:10_000].astype(np.int32)
+    finish_well(link.read(np.arange(10_000, dtype=np.int32), order))
+    assert ours.blocks()[:10_000] == [theirs.block(int(i)) for i in order]
+
+
+def test_every_big_block(harness):
+    ours, theirs, _, link = connected(harness, BIG)
+    finish_well(link.read(range(64), range(64)))
+    assert np.array_equal(ours.all_bytes(), theirs.all_bytes())
+
+
+def test_transport_is_reported(harness):
+    _, _, _, link = connected(harness, SMALL)
+    assert link.transport() == harness.transport
+
+
+# What does not fit
+
+
+@pytest.mark.parametrize(
+    ("local", "remote", "name"),
+    [
+        ([0], [16], "remote"),
+        ([16], [0], "local"),
+        ([-1], [0], "local"),
+        ([0, 1], [0, -1], "remote"),
+        ([0], [1 << 40], "remote"),
+        ([0, 1], [0], "remote"),
+        (list(range(16)) + [16] * 84, [0] * 100, "local"),
+        (np.array([0.5]), [0], "local"),
+        (np.array([[0]], np.int32), [0], "local"),
+    ],
+)
+def test_wrong_indexes_are_refused_and_the_link_lives(harness, local, remote, name):
+    ours, theirs, _, link = connected(harness, SMALL)
+    before = ours.blocks()
+    for submit in (link.read, link.write):
+        with pytest.raises(ArgumentError) as caught:
+            submit(local, remote)
+        assert caught.value.name == name
+    assert ours.blocks() == before
+    finish_well(link.read([0], [1]))
+    assert ours.block(0) == theirs.block(1)
+
+
+@pytest.mark.parametrize(
+    ("shape", "field"),
+    [
+        (Shape(16, (4096,)), "region.segments[0].length"),
+        (Shape(16, (8192, 8192)), "region.segments"),
+    ],
+)
+def test_a_region_that_does_not_fit_is_refused_by_its_field(harness, shape, field):
+    channel = harness.open(Blocks(SMALL, seed=1))
+    peer = harness.share_peer("other shape", shape, 2)
+    with pytest.raises(PeerRefusedError) as caught:
+        channel.connect("peer", peer.offer, TIMEOUT_S)
+    assert caught.value.field == field
+    assert caught.value.peer == "peer"
+
+
+def test_another_channel_is_refused(harness):
+    channel = harness.open(Blocks(SMALL, seed=1))
+    offer = harness.share_peer("shared", SMALL, 2).offer
+    foreign = ChannelOffer(channel="carrier-pigeon", metadata=offer.metadata, region=offer.region)
+    with pytest.raises(PeerRefusedError) as caught:
+        channel.connect("peer", foreign, TIMEOUT_S)
+    assert caught.value.field == "channel"
+
+
+@pytest.mark.parametrize("metadata", [b"", b"garbage", b"\xff" * 4000, b"nixl" * 30])
+def test_metadata_that_is_none_is_a_protocol_error(harness, metadata):
+    channel = harness.open(Blocks(SMALL, seed=1))
+    offer = harness.share_peer("shared", SMALL, 2).offer
+    bad = ChannelOffer(channel=offer.channel, metadata=metadata, region=offer.region)
+    with pytest.raises(ProtocolError):
+        channel.connect("peer", bad, TIMEOUT_S)
+    finish_well(channel.connect("peer", offer, TIMEOUT_S).read([0], [0]))
+
+
+# Life of links
+
+
+def test_a_new_link_replaces_the_old_one(harness):
+    ours, theirs, channel, first = connected(harness, SMALL)
+    offer = harness.share_peer("shared", SMALL, 2).offer
+    for _ in range(5):
+        second = channel.connect("peer", offer, TIMEOUT_S)
+        with pytest.raises(LinkDownError):
+            first.read([0], [0])
+        finish_well(second.read([2], [3]))
+        first = second
+    assert ours.block(2) == theirs.block(3)
+    assert channel.quarantined() == 0
+
+
+def test_two_names_for_one_peer_do_not_hurt_each_other(harness):
+    ours, theirs, channel, first = connected(harness, SMALL)
+    second = channel.connect("alias", harness.share_peer("shared", SMALL, 2).offer, TIMEOUT_S)
+    second.close()
+    finish_well(first.read([2], [3]))
+    assert ours.block(2) == theirs.block(3)
+
+
+def test_closed_links_and_channels_refuse(harness):
+    _, _, channel, link = connected(harness, SMALL)
+    link.close()
+    link.close()
+    with pytest.raises(LinkDownError):
+        link.read([0], [0])
+    channel.close()
+    channel.close()
+    with pytest.raises(ClosedError):
+        channel.connect("peer", harness.share_peer("shared", SMALL, 2).offer, TIMEOUT_S)
+    assert channel.quarantined() == 0
+
+
+def test_an_offer_is_constant(harness):
+    channel = harness.open(Blocks(SMALL, seed=1))
+    assert channel.offer() == channel.offer()
+    assert channel.offer().channel == harness.channel
+
+
+# Death
+
+
+def test_killed_before_connect_restarted_and_connected_anew(killable):
+    ours = Blocks(SMALL, seed=1)
+    channel = killable.open(ours)
+    peer = killable.start_peer("mortal", SMALL, 2)
+    link = channel.connect("peer", peer.offer, TIMEOUT_S)
+    finish_well(link.read([0], [0]))
+    peer.kill()
+    with pytest.raises(LinkDownError):
+        submit_until_down(link)
+    with pytest.raises(LinkDownError):
+        link.write([1], [1])
+    with pytest.raises(PeerUnreachableError):
+        channel.connect("peer", peer.offer, TIMEOUT_S)
+    again = killable.start_peer("mortal", SMALL, 5)
+    assert again.offer.metadata != peer.offer.metadata
+    finish_well(channel.connect("peer", again.offer, TIMEOUT_S).read([1], [2]))
+    assert ours.block(1) == Blocks(SMALL, seed=5).block(2)
+    assert channel.quarantined() == 0
+
+
+def test_a_closed_peer_cannot_be_connected(harness):
+    channel = harness.open(Blocks(SMALL, seed=1))
+    peer = harness.start_peer("closing", SMALL, 2)
+    link = channel.connect("peer", peer.offer, TIMEOUT_S)
+    peer.kill()
+    with pytest.raises(PeerUnreachableError):
+        channel.connect("peer", peer.offer, TIMEOUT_S)
+    link.close()
+    assert channel.quarantined() == 0
+
+
+def submit_until_down(link: Link) -> None:
+    """Reads until the link says that it is down; a transfer that was submitted must fail."""
+    transfer = link.read([1], [1])
+    assert finish(transfer) is TransferState.FAILED
+    assert transfer.error()
+    assert transfer.quiesced()
+    link.read([1], [1])
+
+
+def test_killed_during_a_transfer(hanging):
+    channel = hanging.open(Blocks(BIG, seed=1))
+    peer = hanging.start_peer("mortal", BIG, 2)
+    link = channel.connect("peer", peer.offer, TIMEOUT_S)
+    peer.stop()
+    transfers = [link.read(range(32), range(32)), link.read(range(32, 64), range(32, 64))]
+    assert transfers[0].poll() is TransferState.PENDING
+    peer.kill()
+    for transfer in transfers:
+        assert finish(transfer) is TransferState.FAILED
+        assert transfer.error()
+        assert transfer.quiesced()
+    with pytest.raises(LinkDownError):
+        link.read([0], [0])
+    assert channel.quarantined() == 0
+
+
+# Hanging, giving up, fencing
+
+
+def given_up(harness: Harness) -> tuple[Blocks, Channel, Link, Transfer]:
+    """Returns a transfer given up in flight, with a peer that is stopped."""
+    ours = Blocks(BIG, seed=1)
+    channel = harness.open(ours)
+    peer = harness.share_peer("hanging", BIG, 2)
+    link = channel.connect("peer", peer.offer, TIMEOUT_S)
+    peer.stop()
+    transfer = link.read(range(64), range(64))
+    assert transfer.poll() is TransferState.PENDING
+    transfer.cancel()
+    assert transfer.poll() is TransferState.CANCELLED
+    assert not transfer.quiesced()
+    assert not transfer.settled()
+    assert channel.quarantined() == 1
+    return ours, channel, link, transfer
+
+
+def test_no_byte_lands_after_a_fence(hanging):
+    ours, channel, _, transfer = given_up(hanging)
+    peer = hanging.share_peer("hanging", BIG, 2)
+    channel.fence("peer")
+    assert transfer.quiesced()
+    assert transfer.poll() is TransferState.CANCELLED
+    assert channel.quarantined() == 0
+    ours.clear()
+    peer.resume()
+    link = channel.connect("peer", peer.offer, TIMEOUT_S)
+    finish_well(link.read([0], [0]))
+    assert not ours.all_bytes()[BIG.lengths[0] :].any()
+
+
+def test_a_given_up_transfer_quiesces_when_its_peer_goes_on(hanging):
+    ours, channel, link, transfer = given_up(hanging)
+    ours.clear()
+    hanging.share_peer("hanging", BIG, 2).resume()
+    wait_quiesced(transfer)
+    assert transfer.poll() is TransferState.CANCELLED
+    assert transfer.settled()
+    assert channel.quarantined() == 0
+    assert ours.blocks() == Blocks(BIG, seed=2).blocks(), "late writes are why it was kept"
+    finish_well(link.read([0], [1]))
+
+
+def test_closing_a_link_gives_up_what_is_in_flight(hanging):
+    ours = Blocks(BIG, seed=1)
+    channel = hanging.open(ours)
+    peer = hanging.share_peer("hanging", BIG, 2)
+    link = channel.connect("peer", peer.offer, TIMEOUT_S)
+    peer.stop()
+    transfer = link.read(range(64), range(64))
+    link.close()
+    assert transfer.poll() is TransferState.CANCELLED
+    assert channel.quarantined() == 1
+    peer.resume()
+    second = channel.connect("peer", peer.offer, TIMEOUT_S)
+    wait_quiesced(transfer)
+    assert channel.quarantined() == 0
+    finish_well(second.read([0], [1]))
+
+
+def test_closing_the_channel_quiesces_everything(hanging):
+    ours, channel, link, transfer = given_up(hanging)
+    channel.close()
+    assert transfer.quiesced()
+    ours.clear()
+    hanging.share_peer("hanging", BIG, 2).resume()
+    with pytest.raises(LinkDownError):
+        link.read([0], [0])
+    assert not ours.all_bytes().any()
+
+
+def test_a_fenced_write_does_not_settle(hanging):
+    channel = hanging.open(Blocks(BIG, seed=1))
+    peer = hanging.start_peer("written", BIG, 2)
+    link = channel.connect("peer", peer.offer, TIMEOUT_S)
+    peer.stop()
+    write = link.write(range(64), range(64))
+    assert write.poll() is TransferState.PENDING
+    write.cancel()
+    channel.fence("peer")
+    assert write.quiesced()
+    assert not write.settled()
+
+
+def test_a_stopped_peer_cannot_be_connected(hanging):
+    channel = hanging.open(Blocks(BIG, seed=1))
+    peer = hanging.share_peer("hanging", BIG, 2)
+    peer.stop()
+    before = time.monotonic()
+    try:
+        with pytest.raises(PeerUnreachableError):
+            channel.connect("peer", peer.offer, 0.3)
+    finally:
+        peer.resume()
+    assert time.monotonic() - before < 2.0
+
+
+def test_a_peer_that_hung_once_does_not_hurt_others_again(hanging):
+    ours, channel, _, transfer = given_up(hanging)
+    bad = hanging.share_peer("hanging", BIG, 2)
+    channel.fence("peer")
+    bad.resume()
+    suspect = channel.connect("peer", bad.offer, TIMEOUT_S)
+    good = channel.connect("good", hanging.share_peer("good", BIG, 3).offer, TIMEOUT_S)
+    bad.stop()
+    transfer = suspect.read(range(32), range(32))
+    transfer.cancel()
+    assert channel.quarantined() == 1
+    channel.fence("peer")
+    bad.resume()
+    assert transfer.quiesced()
+    finish_well(good.read([40], [41]))
+    assert ours.block(40) == Blocks(BIG, seed=3).block(41)

@@ -1,0 +1,175 @@
+"""One or more messages of every kind, with every optional field set somewhere."""
+
+from p2p.keys import Namespace, NamespaceId
+from p2p.layout import ByteOrder, Layout
+from p2p.regions import MemoryKind, Region, Segment
+from p2p.wire import messages as wire
+
+NAMESPACE = Namespace(
+    model="tiny",
+    weights_digest="d1",
+    kv_dtype="bfloat16",
+    key_scheme="vllm-sha256_cbor",
+    key_seed="0",
+)
+LAYOUT = Layout(
+    num_layers=2,
+    num_kv_heads=8,
+    head_dim=16,
+    kv_dtype="bfloat16",
+    block_tokens=16,
+    chunk_tokens=64,
+    tensor_parallel=2,
+    byte_order=ByteOrder.OPAQUE,
+    isa="avx512",
+    engine_kv_version="1",
+)
+KEYS = bytes(range(64))
+REGION = Region(
+    (Segment(1 << 40, 4096, 4096), Segment(0, 8192, 4096)), 16, MemoryKind.VRAM, device=1
+)
+RANKS = (
+    wire.RankOffer(
+        rank=0,
+        channels=(
+            wire.ChannelOffer(channel="nixl", metadata=b"\0\xff" * 9, region=REGION),
+            wire.ChannelOffer(channel="tcp", metadata=b"", region=REGION),
+        ),
+    ),
+)
+
+CONTROLLER_REQUESTS: tuple[wire.ControllerRequest, ...] = (
+    wire.Register(
+        instance="p",
+        incarnation=(1 << 64) - 1,
+        namespace=NAMESPACE,
+        layout=LAYOUT,
+        address="tcp://10.0.0.1:7700",
+        public_key="k" * 40,
+        host="h",
+        rack="r",
+        world_size=8,
+    ),
+    wire.Heartbeat(
+        instance="p",
+        incarnation=3,
+        epoch=5,
+        last_seq=9,
+        view_hash=(1 << 64) - 1,
+        num_chunks=4,
+        load_bytes=1 << 40,
+        orders_done=((7, 2), (8, 0)),
+    ),
+    wire.Events(
+        instance="p",
+        incarnation=3,
+        epoch=5,
+        first_seq=1,
+        kinds=bytes([0, 1]),
+        keys=KEYS,
+        key_bytes=32,
+        tenant="acme",
+    ),
+    wire.SnapshotPage(
+        instance="p",
+        incarnation=3,
+        epoch=5,
+        sync=2,
+        start_seq=9,
+        page=0,
+        last=True,
+        kinds=bytes([2, 2]),
+        keys=KEYS,
+        key_bytes=32,
+    ),
+    wire.Deregister(instance="p", incarnation=3),
+    wire.Locate(namespace=NAMESPACE.id, keys=KEYS, key_bytes=8, instance="p", tenant="Zoë"),
+    wire.ListInstances(),
+    wire.GetStatus(),
+    wire.Clear(namespace="n", instance="p", timeout_ms=1),
+    wire.Shutdown(),
+)
+CONTROLLER_REPLIES: tuple[wire.ControllerReply, ...] = (
+    wire.Refusal(code=wire.RefusalCode.LAYOUT, field="head_dim", ours="64", theirs="128"),
+    wire.Done(),
+    wire.Registered(epoch=5, heartbeat_ms=1000, expiry_ms=3000),
+    wire.FeedStatus(
+        epoch=5,
+        acked_seq=9,
+        want=wire.Want.REPLAY,
+        sync=2,
+        synced_page=3,
+        orders=(wire.Order(id=7, namespace=NamespaceId("n")),),
+    ),
+    wire.Located(
+        epoch=5,
+        runs=(wire.HolderRun(start=0, count=2, holders=(0, 1), more=3),),
+        holders=(
+            wire.Holder(instance="p", incarnation=3, address="tcp://h:1", host="h", age_ms=7),
+            wire.Holder(instance="q", incarnation=4, address="tcp://h:2", load_bytes=1),
+        ),
+        partial=True,
+    ),
+    wire.InstanceList(
+        instances=(
+            wire.InstanceView(
+                instance="p",
+                incarnation=3,
+                state="alive",
+                namespace=NAMESPACE,
+                layout=LAYOUT,
+                address="tcp://h:1",
+                host="",
+                rack="",
+                world_size=2,
+                num_chunks=1,
+                load_bytes=2,
+                silent_ms=3,
+                synced=True,
+            ),
+        )
+    ),
+    wire.ControllerStatus(
+        version="1",
+        epoch=5,
+        uptime_ms=1,
+        num_instances=1,
+        num_namespaces=1,
+        num_keys=1,
+        num_entries=1,
+        partial=False,
+        counters={"gaps": 3},
+    ),
+    wire.Cleared(num_chunks_by_instance={"p": 3}, missing=("q",)),
+)
+PEER_REQUESTS: tuple[wire.PeerRequest, ...] = (
+    wire.Hello(instance="p", incarnation=3, namespace=NAMESPACE, layout=LAYOUT, ranks=RANKS),
+    wire.LeaseRequest(
+        instance="p",
+        incarnation=3,
+        holder_incarnation=4,
+        namespace=NAMESPACE.id,
+        keys=KEYS,
+        key_bytes=32,
+        ttl_ms=500,
+        tenant="acme",
+    ),
+    wire.LeaseRenew(instance="p", incarnation=3, token=1, ttl_ms=9),
+    wire.LeaseRelease(instance="p", incarnation=3, token=1),
+    wire.ReportMismatch(
+        instance="p",
+        incarnation=3,
+        namespace=NAMESPACE.id,
+        key=KEYS[:32],
+        slot=1,
+        generation=2,
+    ),
+)
+PEER_REPLIES: tuple[wire.PeerReply, ...] = (
+    wire.Welcome(instance="q", incarnation=4, ranks=RANKS),
+    wire.LeaseGranted(
+        token=1, ttl_ms=500, slots=(3, 1), generations=(1, 9), roots=((1, 2), (3, (1 << 64) - 1))
+    ),
+    wire.LeaseBusy(retry_after_ms=20, alternates=("r",)),
+    wire.LeaseRenewed(token=1, ttl_ms=500),
+)
