@@ -306,7 +306,7 @@ class P2PBackend:
 
     def _open_channel(self) -> Channel:
         config = self.config
-        nixl = NixlConfig(transports=config.nixl_transports, net_devices=config.nixl_net_devices, num_threads=int(__import__('os').environ.get('NT','1')), split_batch_size=int(__import__('os').environ.get('SB','2')))
+        nixl = NixlConfig(transports=config.nixl_transports, net_devices=config.nixl_net_devices)
         return open_channel(config.channel, self._pool.region, ChannelSettings(nixl=nixl))
 
     def _check_open(self) -> None:

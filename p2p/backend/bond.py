@@ -3,6 +3,7 @@
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable
 
 import zmq
@@ -17,6 +18,7 @@ from p2p.wire.requester import Requester
 
 logger = logging.getLogger(__name__)
 _LONGEST_WAIT_S = 1.0
+_COLLECT_S = 0.003
 
 
 class BondThread:
@@ -77,6 +79,7 @@ class BondThread:
                 wait_s = self._send_due()
                 ready = dict(poller.poll(int(wait_s * 1000) + 1))
                 if self._wake_fd in ready:
+                    time.sleep(_COLLECT_S)  # more changes follow, and one batch tells them all
                     os.eventfd_read(self._wake_fd)
                 if self._requester.socket in ready:
                     self._take_answers()

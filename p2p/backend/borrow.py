@@ -32,7 +32,8 @@ class Grant:
         generations_by_position: of those slots.
         num_reading: reads under way, or given up and not quiesced.
         renewal_asked_s: when a renewal was sent that has not been answered.
-        is_released: the holder was told.
+        is_released: the holder was told that we are done.
+        is_expired: its time is over.
     """
 
     token: int
@@ -44,6 +45,7 @@ class Grant:
     num_reading: int = 0
     renewal_asked_s: float | None = None
     is_released: bool = False
+    is_expired: bool = False
 
     @property
     def use_until_s(self) -> float:

@@ -74,6 +74,9 @@ class Borrowing:
 
     def ask(self, now_s: float) -> None:
         """Asks every holder for the chunks that it is to serve and has not been asked for."""
+        if not self._context.chunks.needs_holders:
+            return
+        self._context.chunks.needs_holders = False
         wanted = list(self._context.chunks.wanted())
         for name, borrower in self._borrowers.items():
             if borrower.is_lost or borrower.asked_positions:
@@ -122,6 +125,7 @@ class Borrowing:
         if borrower is None:
             return
         positions, borrower.asked_positions = borrower.asked_positions, ()
+        self._context.chunks.needs_holders = True
         name = borrower.holder.instance
         match answer:
             case LeaseGranted() if _is_consistent(answer, len(positions)):
@@ -148,7 +152,11 @@ class Borrowing:
             self.leave(borrower, ShortReason.LINK_FAILED, f"{instance}: {peer.reason}")
 
     def on_time(self, now_s: float) -> None:
-        """Leaves the holders that have not answered for too long."""
+        """Leaves the holders that have not answered for too long; notices leases that are over."""
+        for grant in self._open_grants():
+            if now_s >= grant.use_until_s:
+                grant.is_expired = True
+                self._context.chunks.needs_holders = True
         for tag, borrower in list(self._asked.items()):
             if now_s >= borrower.asked_s + self._context.ask_timeout_s:
                 del self._asked[tag]
@@ -158,9 +166,10 @@ class Borrowing:
                 self.leave(borrower, ShortReason.PEER_SILENT, f"{name} did not answer")
 
     def deadlines_s(self) -> list[float]:
-        """Returns when questions have been open for too long."""
+        """Returns when questions have been open for too long, and when leases are over."""
         timeout_s = self._context.ask_timeout_s
-        return [borrower.asked_s + timeout_s for borrower in self._asked.values()]
+        asked = [borrower.asked_s + timeout_s for borrower in self._asked.values()]
+        return asked + [grant.use_until_s for grant in self._open_grants()]
 
     # ------------------------------------------------------------------ giving back
 
@@ -197,6 +206,14 @@ class Borrowing:
         self._context.desk.emit(TellPeer(borrower.holder, message))
 
     # ------------------------------------------------------------------ parts
+
+    def _open_grants(self) -> list[Grant]:
+        return [
+            grant
+            for borrower in self._borrowers.values()
+            for grant in borrower.grants
+            if not grant.is_released and not grant.is_expired
+        ]
 
     def _request(
         self, borrower: Borrower, positions: tuple[int, ...], now_s: float

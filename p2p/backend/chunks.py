@@ -61,12 +61,14 @@ class ChunkTable:
     Attributes:
         first: every chunk before this position is here.
         end: the first lost chunk; what lies behind it cannot become part of the prefix.
+        needs_holders: somebody may have to be asked for chunks that nobody lends yet.
     """
 
     def __init__(self, keys: Sequence[ChunkKey]) -> None:
         self._chunks = [WantedChunk(position, key) for position, key in enumerate(keys)]
         self.first = 0
         self.end = len(self._chunks)
+        self.needs_holders = True
 
     def __len__(self) -> int:
         return len(self._chunks)
@@ -113,6 +115,7 @@ class ChunkTable:
 
     def fail(self, positions: Sequence[int], holder: str, reason: ShortReason, detail: str) -> None:
         """An attempt at a holder failed: the chunks are wanted again, from others."""
+        self.needs_holders = True
         for position in positions:
             chunk = self._chunks[position]
             if chunk.state in {ChunkState.HERE, ChunkState.LOST}:
@@ -122,6 +125,7 @@ class ChunkTable:
 
     def strike(self, holder: str, reason: ShortReason, detail: str) -> None:
         """A holder is out of question for every chunk that is still wanted."""
+        self.needs_holders = True
         for chunk in self._chunks:
             if chunk.state is ChunkState.WANTED:
                 self._strike(chunk, holder, reason, detail)

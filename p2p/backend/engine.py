@@ -120,7 +120,7 @@ class FetchEngine:
         self.links = PeerLinks(
             parts.wire, parts.channel, self._poller, parts.clock, parts.quarantine_s
         )
-        self._verifier = Verifier(parts.pool)
+        self._verifier = Verifier(parts.pool, self._wake_fd)
         self._todo: deque[Action] = deque()
         self._tickets: list[Ticket] = []
         self._drive_lock = threading.Lock()
@@ -173,6 +173,7 @@ class FetchEngine:
         self._thread.join()
         with self._drive_lock:
             self._settle_tickets()
+            self._verifier.close()
             self.links.close()
             self._requester.close()
             os.close(self._wake_fd)
@@ -206,8 +207,7 @@ class FetchEngine:
         """Reports what happened, passes time, and carries out what follows from that."""
         for end in self.links.poll_reads():
             self._on_read_end(end)
-        if self._verifier.has_jobs:
-            self._on_verdict(self._verifier.work())
+        self._take_verdicts()
         for read_id in self.links.poll_given_up():
             with self._lock:
                 self._reader.on_quiesced(read_id)
@@ -218,10 +218,10 @@ class FetchEngine:
 
     def _wait(self) -> dict[object, int]:
         """Sleeps until a message, a verdict or a deadline; naps while reads are under way."""
-        if self.links.num_reads or self._verifier.has_jobs:
+        if self.links.num_reads:
             ready = dict(self._poller.poll(0))
             spun_s = self._clock() - self._last_progress_s
-            if not ready and not self._verifier.has_jobs and spun_s > _SPIN_S:
+            if not ready and spun_s > _SPIN_S:
                 time.sleep(_NAP_S)
             return ready
         with self._lock:
@@ -254,13 +254,22 @@ class FetchEngine:
         self._take_actions()
         while self._todo:
             self._do(self._todo.popleft())
+            self._take_verdicts()
             self._take_actions()
+
+    def _take_verdicts(self) -> None:
+        for verdict in self._verifier.take():
+            self._on_verdict(verdict)
 
     def _take_actions(self) -> None:
         with self._lock:
             actions = self._reader.take_actions()
             phases = self._reader.take_phases()
-        self._todo.extend(actions)
+        for action in actions:
+            if isinstance(action, Verify):  # at once: the next reads copy meanwhile
+                self._verifier.submit(action)
+            else:
+                self._todo.append(action)
         for fetch, phase in phases:
             self._parts.observer.on_phase(phase.value, fetch.num_arrived, fetch.num_chunks)
 

@@ -195,6 +195,9 @@ class Fetch:
 
     def on_time(self, now_s: float) -> None:
         """Time alone: unanswered requests, stalled reads, renewals, the deadline."""
+        due_s = self.next_deadline_s()
+        if due_s is None or now_s < due_s:
+            return
         for reading in self._readings.stalled(now_s):
             reason = f"a read took longer than {self._context.stall_s:g} s"
             self._abandon(reading, ShortReason.READ_STALLED, reason, now_s)

@@ -31,8 +31,8 @@ class FetchLimits:
         plan: how runs are spread.
     """
 
-    window_bytes: int = 8 << 20
-    num_windows: int = 16
+    window_bytes: int = 16 << 20
+    num_windows: int = 8
     reads_per_holder: int = 2
     ask_timeout_s: float = 1.0
     stall_s: float = 5.0

@@ -92,6 +92,7 @@ class ReaderCore:
         self._holder_by_tag: dict[Tag, Holder] = {}
         self._fetch_by_read: dict[ReadId, Fetch] = {}
         self._fetches: dict[int, Fetch] = {}
+        self._question_by_fetch: dict[int, Tag] = {}
         self._phases: list[tuple[Fetch, Phase]] = []
 
     @property
@@ -125,6 +126,7 @@ class ReaderCore:
         fetch = desk.fetch = Fetch(context, desk.on_phase)
         tag = self._next_tag()
         self._fetch_by_tag[tag] = fetch
+        self._question_by_fetch[id(fetch)] = tag
         self._fetches[id(fetch)] = fetch
         fetch.start(tag)
         self._sweep(fetch)
@@ -306,8 +308,8 @@ class ReaderCore:
             self._sweep(fetch)
 
     def _sweep(self, fetch: Fetch) -> None:
-        if fetch.is_finished:
-            self._fetches.pop(id(fetch), None)
+        if fetch.is_finished and self._fetches.pop(id(fetch), None) is not None:
+            self._fetch_by_tag.pop(self._question_by_fetch.pop(id(fetch)), None)
 
     def _forget_old_tags(self) -> None:
         """Questions that nobody answered for very long are not waited for."""

@@ -51,7 +51,7 @@ class BackendConfig(Settings, frozen=True, kw_only=True):
     budget_s: _Seconds = 0.5
     lease_s: _Seconds = 10.0
     lease_bytes_per_reader: Annotated[int, msgspec.Meta(ge=1)] = 1 << 40
-    window_bytes: Annotated[int, msgspec.Meta(ge=1)] = 8 << 20
+    window_bytes: Annotated[int, msgspec.Meta(ge=1)] = 16 << 20
     quarantine_s: _Seconds = 5.0
     host: Annotated[str, msgspec.Meta(max_length=256)] = ""
     rack: Annotated[str, msgspec.Meta(max_length=256)] = ""

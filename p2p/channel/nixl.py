@@ -106,7 +106,7 @@ class NixlChannel:
         return [*self._link_by_peer.values(), *self._retired]
 
     def _reading_agent(self, target: Target, agent: str) -> ReadingAgent:
-        """Returns the shared agent, or a new one for a suspect or a broken peer that cannot be unloaded."""
+        """Returns the shared agent, or a new one for a suspect and for whom it cannot take."""
         if self._suspects.get(target.peer) == target.metadata:
             return ReadingAgent(self._region, self._config)
         if self._shared is None:

@@ -1,17 +1,29 @@
 """NIXL by itself, as its own users drive it: what the fabric's transfers are measured against.
 
-The best one-thread configuration: progress threads off, the holder polling every 0.5 ms; and, as
-``threads``, worker threads that post for it (``num_threads``, ``split_batch_size``).
+The best one-thread configuration: the reader without a progress thread; the holder with one whose
+delay is mended, since NIXL's default spins on a whole core and polling every 0.5 ms would disturb
+what else runs in the holder's process. And, as ``threads``, worker threads that post for the reader
+(``num_threads``, ``split_batch_size``).
 """
 
 import mmap
-import threading
 from dataclasses import dataclass
 
-import numpy as np
 import nixl_cu13._api as nixl  # the plain Python API
+import nixl_cu13._bindings as bindings
+import numpy as np
 
-_POLL_S = 0.0005
+_DELAY_US = 10_000
+
+
+class _MendedConfig(bindings.nixlAgentConfig):
+    """The configuration whose progress thread sleeps between looks, instead of spinning."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        super().__setattr__(name, _DELAY_US if name == "pthrDelay" and value == 0 else value)
+
+
+bindings.nixlAgentConfig = _MendedConfig
 
 
 @dataclass(frozen=True)
@@ -27,20 +39,20 @@ class Remote:
 class BareAgent:
     """One agent over one buffer of equal blocks."""
 
-    def __init__(self, name: str, num_blocks: int, block_bytes: int, threads: int = 0) -> None:
+    def __init__(
+        self, name: str, num_blocks: int, block_bytes: int, threads: int = 0, serves: bool = False
+    ) -> None:
         size = num_blocks * block_bytes
         self._mapping = mmap.mmap(-1, size)
         self.buffer = np.frombuffer(self._mapping, np.uint8)
         self.buffer[:] = 1  # touched
         self.num_blocks = num_blocks
         self.block_bytes = block_bytes
-        config = nixl.nixl_agent_config(enable_prog_thread=False, backends=[])
+        config = nixl.nixl_agent_config(enable_prog_thread=serves, backends=[])
         self.agent = nixl.nixl_agent(name, config)
         options = {"num_threads": str(threads), "split_batch_size": "1"} if threads else {}
         self.agent.create_backend("UCX", options)
         self.agent.register_memory([(self.address, size, 0, "")], "DRAM")
-        self._stop = threading.Event()
-        self._server: threading.Thread | None = None
         self._remote: object = None
 
     @property
@@ -52,16 +64,6 @@ class BareAgent:
         """Returns what a reader needs."""
         metadata = self.agent.get_agent_metadata()
         return Remote(metadata, self.address, self.num_blocks, self.block_bytes)
-
-    def serve(self) -> None:
-        """Polls in a thread, so that peers can connect."""
-
-        def poll() -> None:
-            while not self._stop.wait(_POLL_S):
-                self.agent.get_new_notifs()
-
-        self._server = threading.Thread(target=poll, daemon=True)
-        self._server.start()
 
     def connect(self, remote: Remote) -> None:
         """Prepares descriptor lists for a holder's blocks and ours."""
@@ -80,12 +82,6 @@ class BareAgent:
             state = self.agent.check_xfer_state(handle)
         assert state == "DONE", state
         self.agent.release_xfer_handle(handle)
-
-    def stop(self) -> None:
-        """Ends the polling thread."""
-        self._stop.set()
-        if self._server is not None:
-            self._server.join()
 
     def _prepare(self, agent: str, base: int) -> object:
         rows = np.array(

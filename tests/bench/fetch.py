@@ -8,6 +8,7 @@ same bytes between the same two processes. ``small_fetch_to_floor``: time of fet
 import multiprocessing as mp
 import os
 import sys
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -72,15 +73,11 @@ def hold(controller: str, pipe: Connection) -> None:
     fill(large, LARGE, [keys_of(LARGE, NUM_LARGE, "")])
     fill(small, SMALL, [[key] for key in small_keys()])
     agents = [
-        BareAgent("bare-large-a", NUM_LARGE, LARGE.chunk_bytes),
-        BareAgent("bare-small-a", NUM_SMALL, SMALL.chunk_bytes),
+        BareAgent("bare-large-a", NUM_LARGE, LARGE.chunk_bytes, serves=True),
+        BareAgent("bare-small-a", NUM_SMALL, SMALL.chunk_bytes, serves=True),
     ]
-    for agent in agents:
-        agent.serve()
     pipe.send([agent.remote() for agent in agents])
     pipe.recv()
-    for agent in agents:
-        agent.stop()
     large.close()
     small.close()
 
@@ -149,7 +146,9 @@ def measure_large(controller: str, remote: Remote, rounds: int) -> dict[str, lis
     return seconds
 
 
-def measure_small(controller: str, remote: Remote, port: int, rounds: int) -> dict[str, list[float]]:
+def measure_small(
+    controller: str, remote: Remote, port: int, rounds: int
+) -> dict[str, list[float]]:
     """Returns seconds of a small fetch and of its floor."""
     backend = make_backend("small-b", controller, SMALL, NUM_SMALL)
     bare = BareAgent("bare-small-b", NUM_SMALL, SMALL.chunk_bytes)
@@ -176,8 +175,8 @@ def measure_small(controller: str, remote: Remote, port: int, rounds: int) -> di
             assert backend.wait_advertised(5)
             fetch(keys[0])  # the first one connects
             continue
-        trip, read = harness.timed(trips), harness.timed(lambda: bare_read(block))
-        seconds["fetch"].append(harness.timed(lambda: fetch(keys[block])))
+        trip, read = harness.timed(trips), harness.timed(partial(bare_read, block))
+        seconds["fetch"].append(harness.timed(partial(fetch, keys[block])))
         seconds["trip"].append(trip)
         seconds["read"].append(read)
         seconds["floor"].append(trip + read)

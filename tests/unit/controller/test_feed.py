@@ -288,8 +288,8 @@ def test_snapshots_taken_while_the_index_changes_end_in_its_state(steps, choice)
     """Messages of random steps are delivered late, twice or not at all; then repair is done."""
     controller = Controller()
     p = controller.joined("p")
-    sent: list[Events] = []
-    waiting: list[Events | SnapshotPage] = []
+    sent = list[Events]()
+    waiting = list[Events | SnapshotPage]()
     sync = page = start = 0
     for kind, numbers in steps:
         if kind in {"admit", "evict"}:
