@@ -84,17 +84,23 @@ def free_port() -> int:
 @contextmanager
 def controller() -> Iterator[str]:
     """Runs a controller process and yields its address."""
+    with controller_process() as (address, _):
+        yield address
+
+
+@contextmanager
+def controller_process() -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
+    """Runs a controller process and yields its address and the process."""
     address = f"tcp://127.0.0.1:{free_port()}"
     command = [sys.executable, "-m", "p2p_controller", "serve", "--bind", address]
     process = subprocess.Popen(
         command, env=child_environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
+    assert process.stdout is not None
     try:
-        assert process.stdout is not None
         process.stdout.readline()  # it says so when it is ready
-        yield address
+        yield address, process
     finally:
         process.terminate()
         process.wait(10)
-        if process.stdout is not None:
-            process.stdout.close()
+        process.stdout.close()
