@@ -189,14 +189,15 @@ class Membership:
                 self._orders[order.id] = order
         wanted = {order.id for order in status.orders}
         self._done = {id_: count for id_, count in self._done.items() if id_ in wanted}
+        before = (self.acked_seq, self._num_synced)
         if self._snapshot is not None:
             self._on_synced(self._snapshot, status)
         else:
             self._on_acked(status)
         if self._is_all_acked():
             self._resend_at_s = None
-        elif self._resend_at_s is not None:
-            self._resend_at_s = now_s + self._limits.retry_s
+        elif self._resend_at_s is not None and (self.acked_seq, self._num_synced) != before:
+            self._resend_at_s = now_s + self._limits.retry_s  # an answer alone is no progress
 
     def _on_synced(self, snapshot: Snapshot, status: FeedStatus) -> None:
         if status.sync != snapshot.sync:

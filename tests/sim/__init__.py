@@ -1,0 +1,1 @@
+"""The deterministic simulator: production state machines on a simulated clock, network, memory."""
