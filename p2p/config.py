@@ -92,6 +92,15 @@ def build_settings(kind: type[S], values: Mapping[str, object]) -> S:
     return settings
 
 
+def revalidated(settings: S) -> S:
+    """Returns settings that were made in code, checked as if they had been read.
+
+    Raises:
+        ConfigError: a bad value, with its key.
+    """
+    return build_settings(type(settings), msgspec.to_builtins(settings))
+
+
 def parse_assignments(kind: type[Settings], assignments: Sequence[str]) -> dict[str, object]:
     """Returns overrides from ``key=value`` words of a command line.
 

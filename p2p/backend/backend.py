@@ -28,6 +28,7 @@ from p2p.backend.settings import BackendConfig, advertised_address
 from p2p.backend.sources import ArraySource, ChunkSource
 from p2p.channel.base import Channel
 from p2p.channel.registry import ChannelSettings, open_channel
+from p2p.config import revalidated
 from p2p.errors import ArgumentError, ClosedError, ConfigError, PeerUnreachableError
 from p2p.keys import ChunkKey, join_keys
 from p2p.layout import Layout
@@ -66,6 +67,7 @@ class P2PBackend:
         self._wire = WireContext(keys)
         try:
             self._service = PeerService(self._wire, config.bind)
+            address = advertised_address(config, self._service.address)
             self._channel = self._open_channel()
         except BaseException:
             self._wire.close()
@@ -75,7 +77,7 @@ class P2PBackend:
             incarnation=time.time_ns(),
             namespace=config.namespace,
             layout=layout,
-            address=advertised_address(config, self._service.address),
+            address=address,
             public_key=keys.public if keys else "",
             host=config.host,
             rack=config.rack,
@@ -117,8 +119,9 @@ class P2PBackend:
             ConfigError: a setting cannot be, with its name and value; nothing was started.
             PluginMissingError: the channel's package is not installed.
         """
-        _check_layout(config, layout)
-        return cls(config.filled(), layout, observer)
+        checked = revalidated(config).filled()
+        _check_layout(checked, layout)
+        return cls(checked, layout, observer)
 
     # ------------------------------------------------------------------ the three verbs
 

@@ -10,6 +10,7 @@ import msgspec
 from p2p.config import Settings
 from p2p.errors import ConfigError
 from p2p.keys import Namespace
+from p2p.wire.context import check_address
 
 _Seconds = Annotated[float, msgspec.Meta(gt=0, le=3600)]
 
@@ -62,6 +63,10 @@ class BackendConfig(Settings, frozen=True, kw_only=True):
 
     def check(self) -> None:
         """Raises `ConfigError` for values that types alone cannot refuse."""
+        check_address("backend.controller", self.controller)
+        check_address("backend.bind", self.bind)
+        if self.advertise:
+            check_address("backend.advertise", self.advertise)
         if self.keys_dir and not Path(self.keys_dir).is_dir():
             raise ConfigError("backend.keys_dir", self.keys_dir, "is no folder")
         if self.key_name and not self.keys_dir:

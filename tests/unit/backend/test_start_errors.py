@@ -1,0 +1,67 @@
+"""A wrong configuration says what is wrong, with the value, before anything starts."""
+
+import socket
+
+import msgspec
+import pytest
+
+from p2p.backend import BackendConfig, P2PBackend
+from p2p.config import load_settings
+from p2p.errors import ConfigError
+from p2p.keys import Namespace
+from p2p.layout import Layout
+
+LAYOUT = Layout(2, 2, 16, "bfloat16", block_tokens=16, chunk_tokens=32)
+NAMESPACE = Namespace("m", "0", "bfloat16")
+
+
+def config(**changes: object) -> BackendConfig:
+    values: dict[str, object] = {"namespace": NAMESPACE, "pool_bytes": 1 << 20, **changes}
+    return BackendConfig(**values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "value"),
+    [
+        ({"controller": "localhost:7600"}, "backend.controller", "localhost:7600"),
+        ({"bind": "tcp://127.0.0.1"}, "backend.bind", "tcp://127.0.0.1"),
+        ({"pool_bytes": 100}, "backend.pool_bytes", 100),
+        ({"pool_bytes": -1}, "backend.pool_bytes", -1),
+        ({"pool_bytes": 1 << 50}, "pool_bytes", None),
+        ({"channel": "pigeon"}, "channel", "pigeon"),
+        ({"budget_s": 0.0}, "backend.budget_s", 0.0),
+        ({"keys_dir": "/nowhere"}, "backend.keys_dir", "/nowhere"),
+        ({"bind": "tcp://0.0.0.0:*"}, "backend.advertise", ""),
+    ],
+)
+def test_a_bad_setting_is_named(changes, key, value):
+    with pytest.raises(ConfigError) as caught:
+        P2PBackend.start(config(**changes), LAYOUT)
+    assert key in caught.value.key
+    assert value is None or caught.value.value == value
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("kv_dtype", "float16"), ("chunk_tokens", 33), ("tensor_parallel", 2), ("kv_dtype", "int3")],
+)
+def test_a_bad_layout_is_named(field, value):
+    layout = msgspec.structs.replace(LAYOUT, **{field: value})
+    with pytest.raises(ConfigError) as caught:
+        P2PBackend.start(config(), layout)
+    assert caught.value.key == f"layout.{field}"
+
+
+def test_a_port_in_use_is_named():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(ConfigError, match=r"backend\.bind.*in use"):
+            P2PBackend.start(config(bind=address), LAYOUT)
+
+
+def test_an_unknown_key_is_named_with_its_value():
+    environ = {"P2P_BACKEND_POOL_SIZE": "3"}
+    with pytest.raises(ConfigError, match=r"backend\.pool_size = '3': unknown"):
+        load_settings(BackendConfig, environ=environ, overrides={"namespace": {}})
