@@ -62,8 +62,10 @@ class ControllerState:
         """
         if not self._has_recovered:
             up_s, grace_s = self.uptime_s(now_s), self.settings.recovery_s
-            in_step = all(member.feed.is_synced for member in self.members.alive())
-            self._has_recovered = up_s >= grace_s * _RECOVERY_LIMIT or (up_s >= grace_s and in_step)
+            self._has_recovered = up_s >= grace_s and (
+                up_s >= grace_s * _RECOVERY_LIMIT
+                or all(member.feed.is_synced for member in self.members.alive())
+            )
         return not self._has_recovered
 
     def expire(self, now_s: float) -> None:

@@ -6,7 +6,6 @@ to the engine, prefill the rest. Greedy decoding follows in both, so answers can
 
 import argparse
 import logging
-import os
 import time
 from typing import TYPE_CHECKING, NamedTuple, assert_never
 
@@ -178,7 +177,7 @@ def _summary(result: FetchResult) -> Fetched:
 
 def _serve(port: Port, name: str, controller: str) -> None:
     watch = Stopwatch()
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.set_num_threads(1)  # two threads that wait for each other collapse beside other load
     source = find_model()
     model, tokenizer = load(source)
     engine = Engine(model)
