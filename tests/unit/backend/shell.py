@@ -26,9 +26,10 @@ from p2p.backend.fetch import Fetch
 from p2p.backend.fetch_context import FetchLimits
 from p2p.backend.instance import InstanceCore
 from p2p.backend.reader import ReaderCore
-from p2p.keys import ChunkKey, split_keys
-from p2p.wire.messages import HolderRun, Locate, Located, Message
-from tests.unit.backend.builders import SENDER, holder_of, instance_core
+from p2p.keys import ChunkKey
+from p2p.wire.messages import Locate, Located, Message
+from tests.unit.backend.builders import SENDER, instance_core
+from tests.unit.backend.exact_directory import locate
 
 
 def content_of(instance: str, key: ChunkKey) -> int:
@@ -245,28 +246,5 @@ class Shell:
         return answer.message
 
     def locate(self, question: Locate) -> Located:
-        """What an exact directory answers."""
-        runs: list[tuple[int, int, tuple[str, ...]]] = []
-        for position, key in enumerate(split_keys(question.keys, question.key_bytes)):
-            names = tuple(
-                name
-                for name, core in self.cores.items()
-                if (entry := core.index.get(key)) and entry.is_readable_by(question.tenant)
-            )
-            if not names:
-                break
-            if runs and runs[-1][2] == names:
-                runs[-1] = (runs[-1][0], runs[-1][1] + 1, names)
-            else:
-                runs.append((position, 1, names))
-        holders = [holder_of(core) for core in self.cores.values()]
-        numbers = {holder.instance: number for number, holder in enumerate(holders)}
-        return Located(
-            epoch=1,
-            partial=self.is_partial,
-            holders=tuple(holders),
-            runs=tuple(
-                HolderRun(start=start, count=count, holders=tuple(numbers[name] for name in names))
-                for start, count, names in runs
-            ),
-        )
+        """What the controller answers."""
+        return locate(self.cores, question, is_partial=self.is_partial)

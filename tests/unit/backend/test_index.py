@@ -1,0 +1,158 @@
+"""The index against a naive model: what is here, what goes first, what may never go."""
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from p2p.backend.index import Index
+from p2p.keys import ChunkKey
+from tests.unit.backend.builders import entry, prompt
+
+NUM_KEYS = 8
+KEYS = [ChunkKey(bytes([number]) * 8) for number in range(NUM_KEYS)]
+numbers = st.integers(0, NUM_KEYS - 1)
+
+
+class IndexMachine(RuleBasedStateMachine):
+    """The model is a list, least recently used first, searched from the front every time."""
+
+    def __init__(self):
+        super().__init__()
+        self.index = Index()
+        self.model = [entry(KEYS[0])][:0]
+        self.pins: dict[ChunkKey, int] = {}
+        self.next_slot = 0
+
+    def _has_child(self, entry_):
+        return any(other.parent == entry_.key for other in self.model)
+
+    def _oldest_leaf(self):
+        free = [e for e in self.model if not self.pins.get(e.key) and not self._has_child(e)]
+        return free[0] if free else None
+
+    @rule(number=numbers, parent=st.one_of(st.none(), numbers), tenant=st.sampled_from(["", "t"]))
+    def add(self, number, parent, tenant):
+        key = KEYS[number]
+        if self.index.get(key) is not None or parent == number:
+            return
+        self.next_slot += 1
+        added = entry(key, self.next_slot, None if parent is None else KEYS[parent], tenant)
+        self.index.add(added)
+        self.model.append(added)
+
+    @precondition(lambda self: self.model)
+    @rule(data=st.data())
+    def touch(self, data):
+        used = data.draw(st.sampled_from(self.model))
+        self.index.touch(used)
+        self.model.remove(used)
+        self.model.append(used)
+
+    @precondition(lambda self: self.model)
+    @rule(data=st.data())
+    def pin(self, data):
+        pinned = data.draw(st.sampled_from(self.model))
+        self.index.pin(pinned)
+        self.pins[pinned.key] = self.pins.get(pinned.key, 0) + 1
+
+    @precondition(lambda self: any(self.pins.values()))
+    @rule(data=st.data())
+    def unpin(self, data):
+        pinned = data.draw(st.sampled_from([e for e in self.model if self.pins.get(e.key)]))
+        self.index.unpin(pinned)
+        self.pins[pinned.key] -= 1
+
+    @rule(count=st.integers(0, NUM_KEYS))
+    def evict(self, count):
+        expected = self.model[:0]
+        while len(expected) < count and (oldest := self._oldest_leaf()) is not None:
+            self.model.remove(oldest)
+            expected.append(oldest)
+        assert self.index.evict(count) == expected
+
+    @precondition(lambda self: any(not self.pins.get(e.key) for e in self.model))
+    @rule(data=st.data())
+    def remove(self, data):
+        gone = data.draw(st.sampled_from([e for e in self.model if not self.pins.get(e.key)]))
+        self.index.remove(gone)
+        self.model.remove(gone)
+
+    @rule(wanted=st.lists(numbers, max_size=5), tenant=st.sampled_from(["", "t", "u"]))
+    def prefix(self, wanted, tenant):
+        by_key = {e.key: e for e in self.model}
+        expected = self.model[:0]
+        for number in wanted:
+            found = by_key.get(KEYS[number])
+            if found is None or found.tenant not in {"", tenant}:
+                break
+            expected.append(found)
+        assert self.index.prefix([KEYS[number] for number in wanted], tenant) == expected
+
+    @invariant()
+    def agrees_with_the_model(self):
+        self.index.check_integrity()
+        assert {e.key for e in self.index} == {e.key for e in self.model}
+        assert len(self.index) == len(self.model)
+        for known in self.model:
+            assert known.num_pins == self.pins.get(known.key, 0)
+            assert known.can_go is (not known.num_pins and not self._has_child(known))
+
+
+IndexMachine.TestCase.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+TestIndexMachine = IndexMachine.TestCase
+
+
+def _chain(index, keys):
+    entries = [entry(key, slot, keys[slot - 1] if slot else None) for slot, key in enumerate(keys)]
+    for added in entries:
+        index.add(added)
+    return entries
+
+
+def test_a_chain_goes_from_its_end_however_old_its_start_is():
+    index, keys = Index(), prompt(4)
+    _chain(index, keys)
+    assert [gone.key for gone in index.evict(4)] == keys[::-1]
+
+
+def test_a_pinned_chunk_keeps_its_prefix():
+    index = Index()
+    entries = _chain(index, prompt(4))
+    index.pin(entries[2])
+    assert index.evict(4) == [entries[3]]
+
+
+def test_a_chunk_whose_successor_came_first_still_counts_it():
+    index, keys = Index(), prompt(2)
+    index.add(entry(keys[1], 1, keys[0]))
+    index.add(entry(keys[0], 0))
+    assert [gone.key for gone in index.evict(2)] == [keys[1], keys[0]]
+
+
+def test_a_damaged_chunk_is_not_found():
+    index = Index()
+    entries = _chain(index, prompt(3))
+    entries[1].is_damaged = True
+    assert index.prefix(prompt(3), "") == entries[:1]
+
+
+def test_misuse_is_an_assertion():
+    index, keys = Index(), prompt(1)
+    (only,) = _chain(index, keys)
+    with pytest.raises(AssertionError, match="indexed already"):
+        index.add(entry(keys[0], 5))
+    with pytest.raises(AssertionError, match="is not pinned"):
+        index.unpin(only)
+    index.pin(only)
+    with pytest.raises(AssertionError, match="is pinned 1 times"):
+        index.remove(only)
+
+
+def test_many_uses_do_not_make_the_heap_grow_beyond_what_is_here():
+    index = Index()
+    entries = _chain(index, prompt(3))
+    for _ in range(1000):
+        index.touch(entries[2])
+    assert len(index._candidates) <= 64 + 4 * 3
+    assert index.evict(1) == [entries[2]]

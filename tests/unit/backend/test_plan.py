@@ -1,0 +1,84 @@
+"""Which holder serves which run."""
+
+import pytest
+
+from p2p.backend.plan import Place, PlanLimits, longest, plan_runs
+from p2p.wire.messages import HolderRun, Located
+from tests.unit.backend.builders import holder
+
+READER = Place("r", "host-r", "rack-r")
+LIMITS = PlanLimits(stripe_bytes=100, max_stripes=3)
+
+
+def _plan(holders, runs=((0, 10, None),), offset=0, usable=lambda _: True, reader=READER):
+    everybody = tuple(range(len(holders)))
+    located = Located(
+        epoch=1,
+        holders=tuple(holders),
+        runs=tuple(
+            HolderRun(start=start, count=count, holders=everybody if which is None else which)
+            for start, count, which in runs
+        ),
+    )
+    return plan_runs(located, offset, reader, 100, usable, LIMITS)
+
+
+def _names(run):
+    return [chosen.instance for chosen in run.holders]
+
+
+def test_near_holders_come_before_far_ones_and_idle_ones_before_busy_ones():
+    holders = [
+        holder("far"),
+        holder("rack", rack="rack-r"),
+        holder("busy", host="host-r", load_bytes=9),
+        holder("near", host="host-r"),
+        holder("other", host="host-x", rack="rack-x", load_bytes=1),
+    ]
+    (run,) = _plan(holders)
+    assert _names(run) == ["near", "busy", "rack", "far", "other"]
+
+
+def test_holders_without_a_name_of_host_or_rack_are_far():
+    (run,) = _plan([holder("a"), holder("b", rack="r")], reader=Place("r", "", "r"))
+    assert _names(run) == ["b", "a"]
+
+
+def test_equal_holders_are_taken_in_an_order_that_differs_between_readers():
+    holders = [holder(name) for name in "abcd"]
+    firsts = {_names(_plan(holders, reader=Place(f"r{n}", "", ""))[0])[0] for n in range(40)}
+    assert firsts == set("abcd")
+
+
+def test_the_reader_itself_and_those_that_must_not_be_asked_are_left_out():
+    (run,) = _plan(
+        [holder("r"), holder("down"), holder("a")], usable=lambda h: h.instance != "down"
+    )
+    assert _names(run) == ["a"]
+
+
+@pytest.mark.parametrize(("count", "width"), [(1, 1), (2, 2), (3, 3), (10, 3)])
+def test_a_run_is_spread_by_its_bytes_up_to_a_limit(count, width):
+    (run,) = _plan([holder(name) for name in "abcd"], runs=((0, count, None),))
+    assert run.width == width
+
+
+def test_a_run_is_spread_over_no_more_holders_than_it_has():
+    (run,) = _plan([holder("a"), holder("b")])
+    assert run.width == 2
+
+
+def test_positions_count_from_the_offset():
+    runs = _plan([holder("a"), holder("b")], runs=((0, 2, (0,)), (2, 3, (1,))), offset=5)
+    assert [(run.start, run.count, _names(run)) for run in runs] == [(5, 2, ["a"]), (7, 3, ["b"])]
+
+
+def test_a_run_of_nobody_usable_ends_the_prefix():
+    runs = _plan(
+        [holder("a"), holder("down")],
+        runs=((0, 2, (0,)), (2, 3, (1,)), (5, 1, (0,))),
+        usable=lambda h: h.instance != "down",
+    )
+    assert (runs[1].holders, runs[1].width) == ((), 0)
+    assert longest(runs) == 2
+    assert longest([]) == 0
