@@ -157,6 +157,10 @@ class Borrowing:
             if now_s >= grant.use_until_s:
                 grant.is_expired = True
                 self._context.chunks.needs_holders = True
+        for name, borrower in self._borrowers.items():
+            if self._waits_for_link(borrower) and now_s >= self._link_by_s(borrower):
+                self._context.desk.book.down(name, "no answer to hello", now_s)
+                self.leave(borrower, ShortReason.PEER_SILENT, f"{name} did not answer a hello")
         for tag, borrower in list(self._asked.items()):
             if now_s >= borrower.asked_s + self._context.ask_timeout_s:
                 del self._asked[tag]
@@ -169,7 +173,15 @@ class Borrowing:
         """Returns when questions have been open for too long, and when leases are over."""
         timeout_s = self._context.ask_timeout_s
         asked = [borrower.asked_s + timeout_s for borrower in self._asked.values()]
-        return asked + [grant.use_until_s for grant in self._open_grants()]
+        links = [self._link_by_s(b) for b in self._borrowers.values() if self._waits_for_link(b)]
+        return asked + links + [grant.use_until_s for grant in self._open_grants()]
+
+    def _waits_for_link(self, borrower: Borrower) -> bool:
+        state = self._context.desk.book.state(borrower.holder.instance)
+        return not borrower.is_lost and bool(borrower.grants) and state is PeerState.GREETED
+
+    def _link_by_s(self, borrower: Borrower) -> float:
+        return borrower.asked_s + self._context.ask_timeout_s
 
     # ------------------------------------------------------------------ giving back
 

@@ -77,9 +77,11 @@ class PeerBook:
     def greet(self, holder: Holder, now_s: float) -> bool:
         """Returns true if a hello must be sent now; the peer then counts as greeted."""
         peer = self._peers.get(holder.instance)
-        if peer is None or peer.holder.incarnation != holder.incarnation:
+        if peer is None or peer.holder.incarnation < holder.incarnation:
             self._peers[holder.instance] = Peer(holder, PeerState.GREETED, greeted_s=now_s)
             return True
+        if peer.holder.incarnation > holder.incarnation:
+            return False
         if peer.state is PeerState.DOWN and now_s >= peer.retry_at_s:
             peer.holder = holder
             peer.state = PeerState.GREETED

@@ -124,6 +124,10 @@ class Index:
         """Removes a chunk that nobody has pinned, leaf or not."""
         if entry.num_pins:
             raise AssertionError(f"chunk {entry.key.hex()} is pinned {entry.num_pins} times")
+        self.detach(entry)
+
+    def detach(self, entry: IndexEntry) -> None:
+        """Takes a chunk out, pinned or not."""
         del self._entries[entry.key]
         if entry.parent is None:
             return

@@ -174,7 +174,7 @@ class InstanceCore:
         """Takes a pin back; a damaged chunk goes with its last pin."""
         self.index.unpin(entry)
         if entry.is_damaged and entry.num_pins == 0:
-            self.drop(entry)
+            self.slots.release(entry.slot)
 
     def clear(self) -> int:
         """Drops every chunk that nobody has pinned and returns how many those were."""
@@ -319,8 +319,11 @@ class InstanceCore:
 
     def judge_suspect(self, entry: IndexEntry, roots: tuple[int, ...]) -> bool:
         """Unpins an examined chunk; a damaged one is lent no more. Returns whether it was."""
-        entry.is_damaged = roots != entry.roots
-        self.counters["damaged_chunks"] += entry.is_damaged
+        if roots != entry.roots and not entry.is_damaged:
+            entry.is_damaged = True
+            self.index.detach(entry)
+            self.feed.append(EventKind.EVICT, entry.key, entry.tenant)
+            self.counters["damaged_chunks"] += 1
         self.unpin(entry)
         return entry.is_damaged
 

@@ -269,6 +269,9 @@ class ReaderCore:
 
     def _on_hello(self, holder: Holder, answer: Message | None, now_s: float) -> None:
         name = holder.instance
+        peer = self.book.get(name)
+        if peer is None or peer.holder.incarnation != holder.incarnation:
+            return
         if isinstance(answer, Welcome):
             if self.book.welcomed(name, answer) is not None:
                 self._actions.append(OpenLink(holder, answer))

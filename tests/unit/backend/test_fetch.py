@@ -1,15 +1,10 @@
 """A fetch where nothing goes wrong: from whom it reads, what it delivers, what it leaves behind."""
 
-import gc
-import weakref
-
 import pytest
 
 from p2p.backend.actions import AskController, AskPeer, Phase, Read, ShortReason, TellPeer
 from p2p.backend.fetch_context import FetchLimits
 from p2p.backend.plan import PlanLimits
-from p2p.errors import ArgumentError
-from p2p.keys import ChunkKey
 from p2p.wire.messages import Hello, LeaseRelease, LeaseRequest
 from tests.unit.backend.builders import CHUNK_BYTES, instance_core, prompt
 from tests.unit.backend.shell import Shell, content_of
@@ -217,38 +212,3 @@ def test_a_tenant_s_chunks_are_delivered_to_it_and_to_nobody_else():
     assert shell.check_delivered(own, KEYS) == 8
     assert {entry.tenant for entry in shell.outcome(own).entries} == {"t"}
     shell.check_nothing_left(foreign, own)
-
-
-@pytest.mark.parametrize("budget_s", [0.0, -1.0, float("nan")])
-def test_a_budget_that_is_not_positive_is_refused(budget_s):
-    with pytest.raises(ArgumentError, match="budget_s"):
-        _shell("a").fetch(KEYS, budget_s=budget_s)
-
-
-def test_keys_of_different_lengths_are_refused():
-    with pytest.raises(ArgumentError, match="same length"):
-        _shell("a").fetch([KEYS[0], ChunkKey(bytes(16))])
-
-
-def test_a_delivered_fetch_is_not_kept_in_memory():
-    shell = _shell("a")
-    gone = weakref.ref(shell.fetch(KEYS))
-    gc.collect()
-    assert gone() is None
-
-
-def test_a_fetch_of_local_chunks_is_not_kept_in_memory():
-    shell = _shell("a")
-    shell.put(shell.own, KEYS)
-    gone = weakref.ref(shell.fetch(KEYS))
-    gc.collect()
-    assert gone() is None
-
-
-def test_a_fetch_that_the_controller_never_answered_is_not_kept_in_memory():
-    shell = _shell("a")
-    shell.is_controller_silent = True
-    gone = weakref.ref(shell.fetch(KEYS))
-    shell.advance(1.0)
-    gc.collect()
-    assert gone() is None

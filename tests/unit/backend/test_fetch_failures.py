@@ -40,33 +40,6 @@ def _served(shell, fetch):
     return {source.instance: source.num_chunks for source in shell.outcome(fetch).sources}
 
 
-def test_a_silent_controller_is_waited_for_no_longer_than_a_quarter_of_the_budget():
-    shell = _shell("a", is_controller_silent=True)
-    shell.put(shell.own, KEYS[:2])
-    fetch = shell.fetch(KEYS)
-    shell.advance(0.24)
-    assert fetch.outcome is None
-    assert shell.reader.next_deadline_s() == pytest.approx(100.25)
-    shell.advance(0.01)
-    assert shell.check_delivered(fetch, KEYS) == 2
-    assert shell.outcome(fetch).reason is ShortReason.CONTROLLER_SILENT
-    shell.check_nothing_left(fetch)
-
-
-def test_chunks_of_nobody_end_the_prefix():
-    shell = Shell([instance_core("a")])
-    shell.put(shell.holders[0], KEYS[:5])
-    fetch = shell.fetch(KEYS)
-    assert shell.check_delivered(fetch, KEYS) == 5
-    assert shell.outcome(fetch).reason is ShortReason.NO_HOLDER
-    shell.check_nothing_left(fetch)
-
-
-def test_a_miss_in_a_recovering_directory_says_so():
-    shell = Shell([instance_core("a")], is_partial=True)
-    assert shell.outcome(shell.fetch(KEYS)).reason is ShortReason.DIRECTORY_PARTIAL
-
-
 def test_what_a_holder_evicted_since_comes_from_the_next_one():
     shell, first, other = _pair()
     full = shell.locate
@@ -74,19 +47,6 @@ def test_what_a_holder_evicted_since_comes_from_the_next_one():
     fetch = shell.fetch(KEYS)
     assert shell.check_delivered(fetch, KEYS) == 8
     assert _served(shell, fetch) == {first: 3, other: 5}
-    shell.check_nothing_left(fetch)
-
-
-def test_what_the_only_holder_evicted_since_is_named():
-    shell = _shell("a")
-    full = shell.locate
-    shell.locate = lambda question: (full(question), shell.drop(shell.cores["a"], KEYS[3:]))[0]
-    fetch = shell.fetch(KEYS)
-    assert shell.check_delivered(fetch, KEYS) == 3
-    outcome = shell.outcome(fetch)
-    assert (outcome.reason, outcome.detail) == (
-        ShortReason.EVICTED, "a no longer has chunk 3",
-    )  # fmt: skip
     shell.check_nothing_left(fetch)
 
 

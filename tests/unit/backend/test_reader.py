@@ -1,7 +1,6 @@
 """How a reader stands with holders over several fetches: greetings, restarts, refusals."""
 
 import msgspec
-import pytest
 
 from p2p.backend.actions import DropPeer, OpenLink, ShortReason, Tag
 from p2p.backend.fetch_context import FetchLimits
@@ -141,7 +140,6 @@ def test_a_lease_that_came_before_the_welcome_is_used_once_there_is_a_link():
     assert shell.check_delivered(fetch, KEYS) == 4
 
 
-@pytest.mark.xfail(strict=True, reason="a peer stays GREETED for ever: greeted_s is never read")
 def test_a_holder_whose_welcome_got_lost_is_left_for_the_next_one_and_greeted_again():
     shell = Shell([instance_core("a"), instance_core("b")], limits=FetchLimits(ask_timeout_s=0.1))
     for core in shell.holders:
@@ -158,7 +156,6 @@ def test_a_holder_whose_welcome_got_lost_is_left_for_the_next_one_and_greeted_ag
     assert shell.check_delivered(fetch, KEYS) == 4
 
 
-@pytest.mark.xfail(strict=True, reason="an answer to a hello counts for whatever start is present")
 def test_a_refusal_by_an_earlier_start_does_not_count_against_the_present_one():
     shell = _shell("a")
     shell.silent = {"a"}
@@ -173,7 +170,6 @@ def test_a_refusal_by_an_earlier_start_does_not_count_against_the_present_one():
     assert shell.reader.book.state("a") is PeerState.LINKED
 
 
-@pytest.mark.xfail(strict=True, reason="commit returns the damaged entry and drops the good bytes")
 def test_a_chunk_that_is_damaged_here_is_delivered_as_it_was_read_from_its_holder():
     shell = _shell("a")
     shell.put(shell.own, KEYS)
