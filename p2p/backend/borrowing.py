@@ -256,7 +256,7 @@ class Borrowing:
             gone = positions[len(answer.slots)]
             name = borrower.holder.instance
             detail = f"{name} no longer has chunk {gone}"
-            self._context.chunks.fail((gone,), name, ShortReason.EVICTED, detail)
+            self._context.chunks.refuse(gone, name, ShortReason.EVICTED, detail)
 
 
 def _is_consistent(answer: LeaseGranted, num_asked: int) -> bool:

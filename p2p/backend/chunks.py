@@ -123,6 +123,23 @@ class ChunkTable:
             chunk.state = ChunkState.WANTED
             self._strike(chunk, holder, reason, detail)
 
+    def refuse(self, position: int, holder: str, reason: ShortReason, detail: str) -> None:
+        """A holder does not have a chunk; a read of it from another one goes on."""
+        chunk = self._chunks[position]
+        if chunk.state is ChunkState.WANTED:
+            self.needs_holders = True
+            self._strike(chunk, holder, reason, detail)
+        elif holder in chunk.holders:
+            chunk.holders.remove(holder)
+
+    def cut_damaged(self) -> None:
+        """The prefix ends before a chunk that proved damaged while it was pinned."""
+        for chunk in self._chunks[: self.first]:
+            if chunk.entry is not None and chunk.entry.is_damaged:
+                chunk.reason, chunk.detail = ShortReason.DIGEST_MISMATCH, "damaged in this pool"
+                self.first = self.end = chunk.position
+                return
+
     def strike(self, holder: str, reason: ShortReason, detail: str) -> None:
         """A holder is out of question for every chunk that is still wanted."""
         self.needs_holders = True

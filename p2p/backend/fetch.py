@@ -266,8 +266,11 @@ class Fetch:
         tally.num_chunks += 1
         tally.num_bytes += core.chunk_bytes
         if self._chunks[position].state is ChunkState.ARRIVED and self.outcome is None:
-            core.index.pin(entry)
-            self._chunks.keep(position, entry)
+            if entry.is_readable_by(self._context.tenant):
+                core.index.pin(entry)
+                self._chunks.keep(position, entry)
+            else:
+                self._chunks.lose(position, ShortReason.NOT_KEPT, "held here for another tenant")
 
     def _reject(self, position: int, slot: int, reading: Reading) -> None:
         core = self._context.desk.instance
@@ -291,6 +294,7 @@ class Fetch:
 
     def _deliver(self, now_s: float) -> None:
         chunks = self._chunks
+        chunks.cut_damaged()
         kept = [chunks[position].entry for position in range(chunks.first)]
         for position in range(chunks.first, len(chunks)):
             entry = chunks[position].entry

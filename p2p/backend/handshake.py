@@ -12,6 +12,7 @@ from p2p.wire.messages import Hello, Holder, Refusal, RefusalCode, Register, Wel
 
 _BACKOFF_FIRST_S = 0.25
 _BACKOFF_MAX_S = 30.0
+_GREET_AGAIN_S = 0.5  # a hello or its answer can be lost with the connection
 
 
 def refuse_hello(own: Register, hello: Hello) -> Refusal | None:
@@ -82,7 +83,9 @@ class PeerBook:
             return True
         if peer.holder.incarnation > holder.incarnation:
             return False
-        if peer.state is PeerState.DOWN and now_s >= peer.retry_at_s:
+        is_due = peer.state is PeerState.DOWN and now_s >= peer.retry_at_s
+        is_unheard = peer.state is PeerState.GREETED and now_s >= peer.greeted_s + _GREET_AGAIN_S
+        if is_due or is_unheard:
             peer.holder = holder
             peer.state = PeerState.GREETED
             peer.greeted_s = now_s

@@ -89,7 +89,7 @@ class InstanceCore:
         self.slots = SlotTable(num_slots)
         self.index = Index()
         self.feed = EventFeed()
-        self.leases = LeaseTable(limits or LeaseLimits())
+        self.leases = LeaseTable(limits or LeaseLimits(), first_token=identity.incarnation)
         self.membership = Membership(identity, self.index, self.feed, tier)
         self.offers = offers
         self.counters: Counter[str] = Counter()

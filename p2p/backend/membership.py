@@ -202,6 +202,9 @@ class Membership:
     def _on_synced(self, snapshot: Snapshot, status: FeedStatus) -> None:
         if status.sync != snapshot.sync:
             return  # of an earlier snapshot, or none of this one has arrived
+        if status.want is Want.SNAPSHOT:  # the controller lost a part that it had confirmed
+            self._start_snapshot()
+            return
         self._num_synced = max(self._num_synced, status.synced_page + 1)
         if self._num_synced == snapshot.num_pages:
             self._snapshot = None

@@ -1,108 +1,86 @@
-"""One simulated instance: production cores, a pool of small slots, and a shell of a few lines."""
+"""One simulated instance: the production cores, a pool of small slots, and what drives them."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
-import xxhash
-
-from p2p.backend.actions import (
-    Action,
-    AskController,
-    AskPeer,
-    CancelRead,
-    OpenLink,
-    Read,
-    ReadId,
-    Tag,
-    TellPeer,
-    Verify,
-)
+from p2p.backend.actions import Phase, ShortReason
 from p2p.backend.fetch import Fetch
 from p2p.backend.fetch_context import FetchLimits
-from p2p.backend.instance import InstanceCore
+from p2p.backend.index import IndexEntry
+from p2p.backend.instance import InstanceCore, Placement
+from p2p.backend.leases import LeaseLimits
 from p2p.backend.plan import PlanLimits
 from p2p.backend.reader import ReaderCore
 from p2p.keys import ChunkKey, Namespace
-from p2p.layout import Layout
 from p2p.regions import Region, Segment
-from p2p.wire.codec import RequestId, encode_body
-from p2p.wire.decoders import CONTROLLER_REPLIES, PEER_REPLIES, PEER_REQUESTS
-from p2p.wire.exchange import Sender
-from p2p.wire.messages import ChannelOffer, Message, RankOffer, Register
+from p2p.wire.exchange import Outgoing, Sender
+from p2p.wire.messages import ChannelOffer, RankOffer, Register
+from tests.sim.bond import Bond, PeerService
+from tests.sim.clock import require
+from tests.sim.coverage import BEFORE_LOCATE
+from tests.sim.engine import Engine
+from tests.sim.pool import CHUNK_BYTES, LAYOUT, Pool, Stored, content_of
+from tests.sim.wire import Server
 
 if TYPE_CHECKING:
     from tests.sim.world import World
 
-LAYOUT = Layout(1, 1, 16, "uint8", block_tokens=1, chunk_tokens=4)  # 128 bytes a chunk
 NAMESPACE = Namespace("sim", "0", "uint8")
-CHUNK_BYTES = LAYOUT.chunk_bytes
-TICK_S = 0.01
+_LATE_S = 0.02  # wake-ups take time, which is no promise broken
 _LIMITS = FetchLimits(
     window_bytes=2 * CHUNK_BYTES,
-    num_windows=1,
+    num_windows=4,
     ask_timeout_s=0.3,
+    stall_s=0.8,
+    lease_slack_s=0.1,
     plan=PlanLimits(stripe_bytes=4 * CHUNK_BYTES),
 )
 
 
-def content_of(key: ChunkKey, instance: str) -> bytes:
-    """Returns what an instance computes under a key: valid, but not what others compute."""
-    block = xxhash.xxh3_128_digest(key + instance.encode())
-    return block * (CHUNK_BYTES // len(block))
-
-
-def digest_of(key: ChunkKey, content: bytes) -> int:
-    """Returns a digest in the manner of the real one."""
-    return xxhash.xxh3_64_intdigest(key + content)
-
-
-@dataclass(slots=True)
-class Transfer:
-    """A read under way in simulated memory."""
-
-    action: Read
-    source: "SimInstance"
-    source_life: int
-    is_cancelled: bool = False
-    is_over: bool = False
-
-
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Caller:
-    """Somebody who waits for a fetch."""
+    """Somebody who waits for a fetch.
+
+    Attributes:
+        phase: that the fetch reached last.
+        holders: names of the instances that it was planned to read from.
+    """
 
     fetch: Fetch
     keys: list[ChunkKey]
+    tenant: str
     deadline_s: float
-    is_checked: bool = field(default=False)
+    phase: str = BEFORE_LOCATE
+
+    @property
+    def holders(self) -> list[str]:
+        """Names of the instances that the fetch reads from."""
+        return [borrower.holder.instance for borrower in self.fetch._borrowing.borrowers]
 
 
-class SimInstance:
-    """An instance that can crash and come again."""
+class SimInstance(Server):
+    """An instance that can crash, stand still, leave, and come again."""
 
     def __init__(self, world: "World", name: str, num_slots: int) -> None:
+        super().__init__(world.network, name)
         self.world = world
-        self.name = name
         self.num_slots = num_slots
-        self.life = 0
-        self.rate = 1 + world.clock.random.uniform(-0.005, 0.005)
-        self.is_up = False
-        self.start()
+        self._incarnation = 0
 
-    def now_s(self) -> float:
-        """Returns this machine's own time: it runs a little fast or slow."""
-        return self.world.clock.now_s * self.rate
+    @property
+    def incarnation(self) -> int:
+        """Number of this start, as others see it."""
+        return self.core.identity.incarnation
 
     def start(self) -> None:
         """Starts with empty memory and a new incarnation."""
-        self.life += 1
-        self.is_up = True
+        self.begin()
+        self._incarnation = max(self._incarnation + 1, int(self.clock.now_s * 1e6))
         identity = Register(
             instance=self.name,
-            incarnation=int(self.world.clock.now_s * 1e6) + self.life,
+            incarnation=self._incarnation,
             namespace=NAMESPACE,
             layout=LAYOUT,
             address=f"ipc://{self.name}",
@@ -110,196 +88,144 @@ class SimInstance:
         region = Region((Segment(0, CHUNK_BYTES, CHUNK_BYTES),), self.num_slots)
         offer = ChannelOffer(channel="sim", metadata=b"", region=region)
         offers = (RankOffer(rank=0, channels=(offer,)),)
-        self.core = InstanceCore(identity, offers, self.num_slots)
-        self.reader = ReaderCore(self.core, _LIMITS)
-        self.memory = np.zeros((self.num_slots, CHUNK_BYTES), np.uint8)
-        self.writers: dict[int, int] = {}
-        self.transfers: dict[ReadId, Transfer] = {}
+        limits = LeaseLimits(ttl_s=self.world.lease_ttl_s, bytes_per_reader=24 * CHUNK_BYTES)
+        self.core = InstanceCore(identity, offers, self.num_slots, limits=limits)
+        self.core.feed._max_kept = self.world.max_kept_events
+        self.pool = Pool(self.num_slots)
         self.callers: list[Caller] = []
-        self.later(TICK_S, self.tick)
+        self.num_held = 0
+        self.service = PeerService(self)
+        self.engine = Engine(self, ReaderCore(self.core, _LIMITS))
+        self.bond = Bond(self)
+        self.network.on_start(self)
 
-    def crash(self) -> None:
-        """Everything is lost; what is under way never comes back here."""
-        self.is_up = False
+    def answer(self, sender: Sender, body: bytes) -> Iterable[Outgoing]:
+        """Returns the answer to a peer."""
+        return self.service.answer(sender, body)
 
-    def later(self, delay_s: float, event: Callable[[], None]) -> None:
-        """Runs an event if this life still lasts then."""
-        life = self.life
+    def leave(self) -> None:
+        """Ends in order: fetches get what they have, the controller is told, then nothing."""
+        self.core.is_closing = True
 
-        def run() -> None:
-            if self.is_up and self.life == life:
-                event()
+        def close() -> None:
+            self.engine.reader.close(self.now_s())
+            self.engine.turn()
+            self.bond.say_farewell()
+            self.crash()
 
-        self.world.clock.after(delay_s, run)
+        self.run("caller", close)
 
-    # ------------------------------------------------------------------ the work of the shells
+    # ------------------------------------------------------------------ what callers do
 
-    def tick(self) -> None:
-        """What threads do by time: bond, leases, deadlines."""
-        now_s = self.now_s()
-        self.core.tick(now_s)
-        self.core.carry_out_orders()
-        for message in self.core.membership.poll(now_s, self.core.leases.num_bytes):
-            self.world.ask_controller(self, message, self._on_bond)
-        self.reader.on_time(now_s)
-        self.carry_out()
-        self.later(TICK_S, self.tick)
+    def put(self, keys: list[ChunkKey], tenant: str) -> None:
+        """Stores own content under keys; copying takes time."""
+        placements = self.core.begin_put(keys, tenant)
+        self.bond.wake()
+        for start in range(0, len(placements), 4):
+            batch = placements[start : start + 4]
+            delay_s = 0.0005 * (1 + start) * self.clock.random.random()
+            self.later(delay_s, "caller", "fills", partial(self._fill, batch, tenant))
 
-    def put(self, keys: list[ChunkKey]) -> None:
-        """Stores own content under keys."""
-        for placement in self.core.begin_put(keys, ""):
-            self.world.check(placement.slot not in self.writers, "a put into a slot being written")
-            content = content_of(placement.key, self.name)
-            self.memory[placement.slot] = np.frombuffer(content, np.uint8)
-            self.core.commit(placement, (digest_of(placement.key, content),), "")
+    def _fill(self, placements: list[Placement], tenant: str) -> None:
+        for placement in placements:
+            key, slot = placement.key, placement.slot
+            content = content_of(key, self.name)
+            self.pool.fill(slot, content)
+            entry = self.core.commit(placement, (self.pool.digest(key, slot),), tenant)
+            if entry.slot == slot:
+                self.pool.store(slot, Stored(key, content, entry.generation))
+        self.bond.wake()
 
-    def fetch(self, keys: list[ChunkKey], budget_s: float) -> None:
+    def fetch(self, keys: list[ChunkKey], tenant: str, budget_s: float) -> Fetch:
         """Starts a fetch."""
         self.world.num_fetches += 1
-        fetch = self.reader.submit(keys, "", budget_s, self.now_s())
-        self.callers.append(Caller(fetch, keys, self.now_s() + budget_s))
-        self.carry_out()
+        now_s = self.now_s()
+        fetch = self.engine.reader.submit(keys, tenant, budget_s, now_s)
+        self.callers.append(Caller(fetch, keys, tenant, now_s + budget_s))
+        self.engine.take(lambda: None)
+        return fetch
 
-    def carry_out(self) -> None:
-        """Does what the reader asks for, and takes what is delivered."""
-        for action in self.reader.take_actions():
-            self._do(action)
-        self.reader.take_phases()
-        for caller in list(self.callers):
-            if caller.fetch.outcome is not None:
+    def settle(self) -> None:
+        """Callers take what is delivered."""
+        if any(caller.fetch.outcome is not None for caller in self.callers):
+            settled = [caller for caller in self.callers if caller.fetch.outcome is not None]
+            self.callers = [c for c in self.callers if c not in settled]
+            for caller in settled:
                 self._take(caller)
-            late = self.now_s() > caller.deadline_s + 2 * TICK_S
-            self.world.check(caller.is_checked or not late, "a fetch outlived its budget")
+            self.bond.wake()
+
+    def on_phase(self, fetch: Fetch, phase: Phase) -> None:
+        """A fetch reached a phase, which faults may wait for."""
+        for caller in self.callers:
+            if caller.fetch is fetch:
+                caller.phase = phase.value
+                self.world.faults.on_phase(self, caller)
+
+    def on_read(self, fetch: Fetch) -> None:
+        """One more read of a fetch begins."""
+        for caller in self.callers:
+            if caller.fetch is fetch and fetch.num_arrived:
+                caller.phase = Phase.MID_TRANSFER.value
 
     def _take(self, caller: Caller) -> None:
         outcome = caller.fetch.outcome
-        assert outcome is not None
-        for number, entry in enumerate(outcome.entries):
-            key = caller.keys[number]
-            found = self.memory[entry.slot].tobytes()
-            valid = {content_of(key, name) for name in self.world.instances}
-            self.world.check(entry.key == key and found in valid, "wrong bytes were delivered")
-        self.world.outcomes[outcome.reason.value] += 1
-        caller.is_checked = True
-        self.callers.remove(caller)
+        require(outcome is not None, "no outcome")
+        if outcome is None:
+            return
+        is_whole = outcome.reason is ShortReason.COMPLETE
+        require(is_whole == (len(outcome.entries) == len(caller.keys)), "reason and length differ")
+        for key, entry in zip(caller.keys, outcome.entries, strict=False):
+            require(entry.key == key, "a chunk was delivered under another key")
+            require(not entry.is_damaged, "a chunk known as damaged was delivered")
+            require(entry.is_readable_by(caller.tenant), "a chunk of another tenant was delivered")
+        self._check_bytes(outcome.entries)
+        self.world.on_outcome(self, caller, outcome)
+        self.num_held += 1
         entries = list(outcome.entries)
-        hold_s = self.world.clock.random.uniform(0, 0.05)
+        hold_s = self.clock.random.choice([0.0, 0.02, 0.3]) * self.clock.random.random()
+        self.later(hold_s, "caller", "releases", partial(self._release, entries))
 
-        def release() -> None:
-            for entry in entries:
-                self.core.unpin(entry)
+    def _release(self, entries: list[IndexEntry]) -> None:
+        self._check_bytes(entries)
+        self.num_held -= 1
+        for entry in entries:
+            self.core.unpin(entry)
 
-        self.later(hold_s, release)
+    def _check_bytes(self, entries: Iterable[IndexEntry]) -> None:
+        for entry in entries:
+            if entry.slot in self.pool.rotten:
+                continue  # own memory failed after the chunk was stored: nobody can know
+            stored = self.pool.stored(entry.slot, self.core.slots)
+            same = stored is not None and stored.key == entry.key
+            require(same, "a delivered chunk's slot is not its own")
+            same = stored is not None and stored.content == self.pool.content(entry.slot)
+            require(same, "a delivered chunk has wrong bytes")
 
-    def _on_bond(self, body: bytes) -> None:
-        self.core.membership.on_answer(CONTROLLER_REPLIES.decode(body), self.now_s())
+    # ------------------------------------------------------------------ invariants
 
-    def _do(self, action: Action) -> None:
-        match action:
-            case AskController():
-                self.world.ask_controller(
-                    self, action.message, partial(self._on_located, action.tag)
-                )
-            case AskPeer():
-                self._tell(action.holder.instance, action.message, action.tag)
-            case TellPeer():
-                self._tell(action.holder.instance, action.message, None)
-            case OpenLink():
-                self.later(0.001, lambda: self._link(action))
-            case Read():
-                self._read(action)
-            case CancelRead():
-                self._cancel(action.read_id)
-            case Verify():
-                self.later(0.0005, lambda: self._verify(action))
-            case _:
-                pass
-
-    def _on_located(self, tag: Tag, body: bytes) -> None:
-        self.reader.on_controller(tag, CONTROLLER_REPLIES.decode(body), self.now_s())
-        self.carry_out()
-
-    def _tell(self, target: str, message: Message, tag: Tag | None) -> None:
-        body = encode_body(message)
-        life = self.life
-
-        def arrive() -> None:
-            peer = self.world.instances[target]
-            if not peer.is_up:
-                return
-            request = PEER_REQUESTS.decode(body)
-            sender = Sender(self.name.encode(), RequestId(tag or 0))
-            for outgoing in peer.core.handle(sender, request, peer.now_s()):
-                answer = encode_body(outgoing.message)
-                if tag is not None:
-                    self.world.network.send(target, self.name, partial(take, answer))
-
-        def take(answer: bytes) -> None:
-            if self.is_up and self.life == life and tag is not None:
-                self.reader.on_peer(tag, PEER_REPLIES.decode(answer), self.now_s())
-                self.carry_out()
-
-        self.world.network.send(self.name, target, arrive)
-
-    def _link(self, action: OpenLink) -> None:
-        peer = self.world.instances[action.holder.instance]
-        same = peer.is_up and peer.core.identity.incarnation == action.holder.incarnation
-        problem = None if same else "connection refused"
-        self.reader.on_link(action.holder.instance, problem, self.now_s())
-        self.carry_out()
-
-    # ------------------------------------------------------------------ memory
-
-    def _read(self, action: Read) -> None:
-        source = self.world.instances[action.instance]
-        transfer = Transfer(action, source, source.life)
-        self.transfers[action.read_id] = transfer
-        for slot in action.local:
-            self.world.check(slot not in self.writers, "a slot was reused while written")
-            self.writers[slot] = action.read_id
-        draw = self.world.clock.random
-        is_slow = draw.random() < self.world.slow_reads
-        duration_s = draw.uniform(0.0005, 0.01) * (200 if is_slow else 1)
-        num_pieces = 2 * len(action.local)
-        for piece in range(num_pieces):
-            at_s = duration_s * (piece + 1) / (num_pieces + 1)
-            self.later(at_s, partial(self._copy, transfer, piece))
-        self.later(duration_s, lambda: self._end(transfer))
-
-    def _copy(self, transfer: Transfer, piece: int) -> None:
-        source, index, half = transfer.source, piece // 2, piece % 2
-        if transfer.is_over or not source.is_up or source.life != transfer.source_life:
+    def check_cheap(self) -> None:
+        """What holds after every step."""
+        if not self.is_up:
             return
-        part = slice(half * CHUNK_BYTES // 2, (half + 1) * CHUNK_BYTES // 2)
-        content = source.memory[transfer.action.remote[index], part].copy()
-        if self.world.clock.random.random() < self.world.flips:
-            content[0] ^= 1
-        self.memory[transfer.action.local[index], part] = content
+        if self.pool.writers:
+            self.pool.check_writers(self.core.slots)
+        if self.callers and not self.is_stopped and not self.engine.is_busy:
+            now_s = self.now_s()
+            was_free = self.clock.now_s > max(self.engine.free_since_s, self.went_on_s) + _LATE_S
+            for caller in self.callers:
+                is_late = was_free and now_s > caller.deadline_s + _LATE_S
+                require(not is_late, "a fetch outlived its budget")
 
-    def _end(self, transfer: Transfer) -> None:
-        if transfer.is_over:
+    def check_all(self) -> None:
+        """What holds between steps, at more cost."""
+        if not self.is_up:
             return
-        transfer.is_over = True
-        for slot in transfer.action.local:
-            del self.writers[slot]
-        read_id = transfer.action.read_id
-        del self.transfers[read_id]
-        source = transfer.source
-        if transfer.is_cancelled:
-            self.reader.on_quiesced(read_id)
-        elif source.is_up and source.life == transfer.source_life:
-            self.reader.on_read_done(read_id, self.now_s())
-        else:
-            self.reader.on_read_failed(read_id, "remote disconnected", self.now_s())
-        self.carry_out()
-
-    def _cancel(self, read_id: ReadId) -> None:
-        transfer = self.transfers.get(read_id)
-        if transfer is not None:
-            transfer.is_cancelled = True  # NIXL cannot cancel: pieces still land until it ends
-
-    def _verify(self, action: Verify) -> None:
-        pairs = zip(action.keys, action.slots, strict=True)
-        roots = tuple((digest_of(key, self.memory[slot].tobytes()),) for key, slot in pairs)
-        self.reader.on_verified(action.read_id, roots, self.now_s())
-        self.carry_out()
+        self.core.check_integrity()
+        self.service.check_fenced()
+        slots = self.core.slots
+        for lease in self.core.leases._leases.values():
+            for entry in lease.entries:
+                is_here = self.core.index.get(entry.key) is entry or entry.is_damaged
+                kept = is_here and entry.num_pins > 0
+                require(kept, "a lent chunk left the index")
+                require(slots.generation(entry.slot) == entry.generation, "a lent slot was reused")

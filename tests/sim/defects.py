@@ -1,0 +1,228 @@
+"""Deliberate defects: each breaks the production code in one place, and a seed must find it.
+
+`python -m tests.sim --defect NAME` searches for a seed; the recorded ones are tried first.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from p2p.backend.borrowing import Borrowing
+from p2p.backend.feed import EventFeed
+from p2p.backend.fetch import Fetch
+from p2p.backend.index import Index, IndexEntry
+from p2p.backend.instance import InstanceCore
+from p2p.backend.leases import LeaseTable
+from p2p.backend.membership import Membership
+from p2p.backend.readings import Readings
+from p2p.wire.messages import EventKind, LeaseRelease
+from p2p_controller.feed import Feed
+from p2p_controller.members import Members
+from tests.sim.run import run_seed
+
+Patch = pytest.MonkeyPatch
+
+
+def no_verification(patch: Patch) -> None:
+    """Whatever arrived counts as what was stored."""
+
+    def accept(self, read_id, roots, now_s, check=Fetch.on_verified):
+        reading = self._readings[read_id]
+        check(self, read_id, [reading.grant.roots_by_position[p] for p in reading.positions], now_s)
+
+    patch.setattr(Fetch, "on_verified", accept)
+
+
+def lease_clock_starts_at_the_answer(patch: Patch) -> None:
+    """The reader counts from when the lease arrived, not from when it asked."""
+
+    def on_answer(self, tag, answer, now_s, take=Fetch.on_answer):
+        borrower = self._borrowing._asked.get(tag)
+        if borrower is not None:
+            borrower.asked_s = now_s
+        take(self, tag, answer, now_s)
+
+    patch.setattr(Fetch, "on_answer", on_answer)
+
+
+def late_read_accepted(patch: Patch) -> None:
+    """A read counts whenever it ended."""
+
+    def on_read_done(self, read_id, now_s, done=Fetch.on_read_done):
+        self._readings[read_id].grant.asked_s = now_s
+        done(self, read_id, now_s)
+
+    patch.setattr(Fetch, "on_read_done", on_read_done)
+
+
+def renewal_counts_before_its_answer(patch: Patch) -> None:
+    """The reader believes in a renewal that it has only asked for."""
+
+    def renew(self, now_s, ask=Borrowing.renew):
+        ask(self, now_s)
+        for grant, asked_s in self._renewals.values():
+            grant.asked_s = max(grant.asked_s, asked_s)
+
+    patch.setattr(Borrowing, "renew", renew)
+
+
+def released_while_reading(patch: Patch) -> None:
+    """A lease is given back although reads under it are under way."""
+
+    def release(self, borrower, grant, give=Borrowing._release):
+        grant.num_reading, kept = 0, grant.num_reading
+        give(self, borrower, grant)
+        grant.num_reading = kept
+
+    patch.setattr(Borrowing, "_release", release)
+
+
+def reuse_before_quiescence(patch: Patch) -> None:
+    """Slots of a given-up read are free at once."""
+
+    def give_up(self, reading, now_s, keep=Readings.give_up):
+        keep(self, reading, now_s)
+        for slot in reading.slots:
+            self._context.desk.instance.slots.release(slot)
+        reading.slots = ()
+
+    patch.setattr(Readings, "give_up", give_up)
+
+
+def quarantine_forever(patch: Patch) -> None:
+    """Slots never leave quarantine."""
+    patch.setattr(Fetch, "on_quiesced", lambda self, read_id: None)
+
+
+def budget_ignored(patch: Patch) -> None:
+    """A fetch goes on as long as it likes."""
+    late = property(lambda self: self._context.deadline_s + 10)
+    patch.setattr(Fetch, "deadline_s", late)
+
+
+def reader_not_fenced(patch: Patch) -> None:
+    """Leases of a reader's earlier starts go on."""
+    patch.setattr(LeaseTable, "fence", lambda self, reader: [])
+
+
+def old_start_not_fenced(patch: Patch) -> None:
+    """The controller takes in an older start of an instance."""
+    patch.setattr(Members, "newest_incarnation", lambda self, instance: -1)
+
+
+def any_start_may_release(patch: Patch) -> None:
+    """A holder does not look whose lease a token names."""
+
+    def on_release(self, message: LeaseRelease, end=InstanceCore._on_release):
+        for lease in list(self.leases._leases.values()):
+            if lease.token == message.token or lease.reader.instance != message.instance:
+                self._end(self.leases._leases.pop(lease.token))
+        return end(self, message)
+
+    patch.setattr(InstanceCore, "_on_release", on_release)
+
+
+def leases_never_end(patch: Patch) -> None:
+    """Deadlines of leases are not watched."""
+    patch.setattr(LeaseTable, "expire", lambda self, now_s: [])
+
+
+def forgotten_pins(patch: Patch) -> None:
+    """What was lent stays pinned."""
+    patch.setattr(InstanceCore, "_end", lambda self, lease: None)
+
+
+def lent_chunks_evicted(patch: Patch) -> None:
+    """Eviction does not look at pins."""
+
+    def remove(self, entry, take=Index.remove):
+        entry.num_pins, kept = 0, entry.num_pins
+        take(self, entry)
+        entry.num_pins = kept
+
+    patch.setattr(IndexEntry, "can_go", property(lambda self: self.num_children == 0))
+    patch.setattr(Index, "remove", remove)
+
+
+def evictions_untold(patch: Patch) -> None:
+    """The directory is not told what went."""
+
+    def append(self, kind, key, tenant, tell=EventFeed.append):
+        if kind is not EventKind.EVICT:
+            tell(self, kind, key, tenant)
+
+    patch.setattr(EventFeed, "append", append)
+
+
+def any_answer_is_progress(patch: Patch) -> None:
+    """Every answer of the controller puts off sending again what was lost."""
+
+    def on_status(self, status, now_s, take=Membership._on_status):
+        take(self, status, now_s)
+        if self._resend_at_s is not None:
+            self._resend_at_s = now_s + self._limits.retry_s
+
+    patch.setattr(Membership, "_on_status", on_status)
+
+
+def gaps_ignored(patch: Patch) -> None:
+    """Events behind a gap are applied as if nothing were missing."""
+
+    def take_events(self, events, take=Feed.take_events):
+        self.acked_seq = max(self.acked_seq, events.first_seq - 1)
+        take(self, events)
+
+    patch.setattr(Feed, "take_events", take_events)
+
+
+@dataclass(frozen=True)
+class Defect:
+    """A defect, what its finding says, and a seed that found it.
+
+    Attributes:
+        install: breaks the production code.
+        problems: one of these must be part of what the run reports.
+        seed: recorded; when the random order changed, the next ones are searched.
+    """
+
+    install: Callable[[Patch], None]
+    problems: tuple[str, ...]
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        """The name of its function."""
+        return self.install.__name__
+
+    def find(self, num_seeds: int) -> int | None:
+        """Returns the first seed from the recorded one on that finds the defect."""
+        with pytest.MonkeyPatch.context() as patch:
+            self.install(patch)
+            for seed in range(self.seed, self.seed + num_seeds):
+                found = run_seed(seed).problem
+                if any(problem in found for problem in self.problems):
+                    return seed
+        return None
+
+
+_LATE = ("ended after its lease",)
+DEFECTS = (
+    Defect(no_verification, ("wrong bytes were committed",), 6),
+    Defect(lease_clock_starts_at_the_answer, _LATE, 4),
+    Defect(late_read_accepted, _LATE, 4),
+    Defect(renewal_counts_before_its_answer, _LATE, 3),
+    Defect(released_while_reading, _LATE, 3),
+    Defect(reuse_before_quiescence, ("while a transfer may write it", "another may write"), 1),
+    Defect(quarantine_forever, ("has unfinished fetches", "has quarantine left"), 1),
+    Defect(budget_ignored, ("outlived its budget",), 9),
+    Defect(reader_not_fenced, ("outlived its reader's fencing",), 54),
+    Defect(old_start_not_fenced, ("took its place",), 101),
+    Defect(any_start_may_release, (*_LATE, "is not pinned"), 9),
+    Defect(leases_never_end, ("still lends",), 3),
+    Defect(forgotten_pins, ("lost a pin", "left the index", "cannot fetch")),
+    Defect(lent_chunks_evicted, ("left the index", "is not its own", "is not pinned"), 1),
+    Defect(evictions_untold, ("picture of", "drifted apart")),
+    Defect(any_answer_is_progress, ("is not advertised",), 148),
+    Defect(gaps_ignored, ("drifted apart", "picture of")),
+)
