@@ -98,6 +98,17 @@ def _root_key(seed: str, salt: str) -> bytes:
     return hashlib.blake2b(content, digest_size=_KEY_BYTES, person=b"p2p-kv-root").digest()
 
 
+def check_keys(keys: Sequence[ChunkKey]) -> None:
+    """Raises `ArgumentError` if lengths differ or are outside 8 to 64 bytes."""
+    if not keys:
+        return
+    key_bytes = len(keys[0])
+    if not MIN_KEY_BYTES <= key_bytes <= MAX_KEY_BYTES:
+        raise ArgumentError("keys", keys[0], f"{key_bytes} bytes; 8 to 64 are allowed")
+    if any(len(key) != key_bytes for key in keys):
+        raise ArgumentError("keys", len(keys), "all keys of a request have the same length")
+
+
 def join_keys(keys: Iterable[ChunkKey]) -> tuple[bytes, int]:
     """Returns keys as one blob and the length of each.
 
@@ -105,15 +116,8 @@ def join_keys(keys: Iterable[ChunkKey]) -> tuple[bytes, int]:
         ArgumentError: if lengths differ or are outside 8 to 64 bytes.
     """
     listed = list(keys)
-    if not listed:
-        return b"", _KEY_BYTES
-    key_bytes = len(listed[0])
-    if not MIN_KEY_BYTES <= key_bytes <= MAX_KEY_BYTES:
-        raise ArgumentError("keys", listed[0], f"{key_bytes} bytes; 8 to 64 are allowed")
-    blob = b"".join(listed)
-    if len(blob) != key_bytes * len(listed) or any(len(key) != key_bytes for key in listed):
-        raise ArgumentError("keys", len(listed), "all keys of a request have the same length")
-    return blob, key_bytes
+    check_keys(listed)
+    return b"".join(listed), len(listed[0]) if listed else _KEY_BYTES
 
 
 def split_keys(blob: bytes, key_bytes: int) -> list[ChunkKey]:

@@ -6,9 +6,9 @@ from typing import Self, TypeVar
 
 from p2p.errors import PeerError, ProtocolError
 from p2p.keys import ChunkKey, join_keys
-from p2p.wire.codec import BodyDecoder
 from p2p.wire.context import WireContext
 from p2p.wire.curve import CurveKeys
+from p2p.wire.decoders import CONTROLLER_REPLIES
 from p2p.wire.messages import (
     Clear,
     Cleared,
@@ -62,7 +62,7 @@ class ControllerClient:
         self._wire = WireContext(keys)
         try:
             self._requester: Requester[ControllerReply] = Requester(
-                self._wire, address, BodyDecoder(ControllerReply)
+                self._wire, address, CONTROLLER_REPLIES
             )
         except BaseException:
             self._wire.close()

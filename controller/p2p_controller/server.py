@@ -5,9 +5,9 @@ import os
 import time
 from collections.abc import Iterable
 
-from p2p.wire.codec import BodyDecoder
 from p2p.wire.context import WireContext
 from p2p.wire.curve import load_keys
+from p2p.wire.decoders import CONTROLLER_REQUESTS
 from p2p.wire.exchange import Outgoing, Sender
 from p2p.wire.messages import ControllerRequest, GetStatus
 from p2p.wire.responder import Responder
@@ -64,7 +64,7 @@ class ControllerServer:
         self._wire = WireContext(keys)
         try:
             self._responder: Responder[ControllerRequest] = Responder(
-                self._wire, settings.bind, BodyDecoder(ControllerRequest), "controller.bind"
+                self._wire, settings.bind, CONTROLLER_REQUESTS, "controller.bind"
             )
         except BaseException:
             self._wire.close()

@@ -10,7 +10,6 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 
 from p2p.agent.nixl_config import NixlConfig
 from p2p.agent.slots import SlotState
@@ -21,24 +20,23 @@ from p2p.backend.fetch_context import FetchLimits
 from p2p.backend.instance import InstanceCore, Placement
 from p2p.backend.leases import LeaseLimits
 from p2p.backend.peer_service import PeerService
-from p2p.backend.pool import Pool
+from p2p.backend.pool import Pool, SlotBytes
 from p2p.backend.reader import ReaderCore
-from p2p.backend.results import FetchResult, Handle, Hit, PutReport, ResultParts
+from p2p.backend.results import FetchResult, Handle, Hit, PutReport
 from p2p.backend.settings import BackendConfig, advertised_address
 from p2p.backend.sources import ArraySource, ChunkSource
 from p2p.channel.base import Channel
 from p2p.channel.registry import ChannelSettings, open_channel
 from p2p.config import revalidated
 from p2p.errors import ArgumentError, ClosedError, ConfigError, PeerUnreachableError
-from p2p.keys import ChunkKey, join_keys
+from p2p.keys import ChunkKey, check_keys
 from p2p.layout import Layout
 from p2p.wire.context import WireContext
 from p2p.wire.curve import load_keys
 from p2p.wire.decoders import CONTROLLER_REPLIES
-from p2p.wire.messages import Locate, Located, RankOffer, Register
+from p2p.wire.messages import Located, RankOffer, Register
 from p2p.wire.requester import Requester
 
-SlotBytes = npt.NDArray[np.uint8]
 _PUT_BATCH_CHUNKS = 8
 
 
@@ -145,7 +143,7 @@ class P2PBackend:
         source = self._source(kv)
         if source.num_chunks != len(keys):
             raise ArgumentError("kv", source.num_chunks, f"chunks for {len(keys)} keys")
-        join_keys(keys)
+        check_keys(keys)
         with self._lock:
             num_refused = self._core.counters["put_chunks_refused_pool_full"]
             placements = self._core.begin_put(keys, tenant)
@@ -168,19 +166,12 @@ class P2PBackend:
             ArgumentError: keys differ in length.
         """
         self._check_open()
-        join_keys(keys)
+        check_keys(keys)
         with self._lock:
             num_local = len(self._core.index.prefix(keys, tenant))
         if num_local == len(keys):
             return Hit(num_local, num_local, (), (), ShortReason.COMPLETE)
-        blob, key_bytes = join_keys(keys[num_local:])
-        question = Locate(
-            namespace=self.config.namespace.id,
-            keys=blob,
-            key_bytes=key_bytes,
-            instance=self.config.instance,
-            tenant=tenant,
-        )
+        question = self._core.question(keys[num_local:], tenant)
         try:
             with self._ask_lock:
                 wait_s = self.config.budget_s / 2 if timeout_s is None else timeout_s
@@ -340,7 +331,6 @@ class P2PBackend:
 
     def _submit(self, keys: Sequence[ChunkKey], budget_s: float | None, tenant: str) -> Ticket:
         self._check_open()
-        join_keys(keys)
         budget_s = self.config.budget_s if budget_s is None else budget_s
         return self._engine.submit(keys, tenant, budget_s)
 
@@ -348,14 +338,7 @@ class P2PBackend:
         views = [self._pool.view(entry.slot) for entry in outcome.entries]
         for view in views:
             view.flags.writeable = False
-        parts = ResultParts(
-            num_local=outcome.num_local,
-            sources=outcome.sources,
-            phases_s=outcome.phases_s,
-            on_release=lambda: self._unpin(outcome),
-        )
-        seconds = outcome.phases_s["done"]
-        return FetchResult(views, seconds, outcome.reason, outcome.detail, parts)
+        return FetchResult(views, outcome, lambda: self._unpin(outcome))
 
     def _unpin(self, outcome: FetchOutcome) -> None:
         with self._lock:

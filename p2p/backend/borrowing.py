@@ -3,7 +3,7 @@
 No I/O, no clock, no threads.
 """
 
-from p2p.backend.actions import ShortReason, SourceTally, Tag, TellPeer
+from p2p.backend.actions import ShortReason, SourceTally, Tag
 from p2p.backend.borrow import Borrower, Grant
 from p2p.backend.fetch_context import FetchContext
 from p2p.backend.handshake import PeerState
@@ -12,7 +12,6 @@ from p2p.keys import join_keys
 from p2p.wire.messages import (
     LeaseBusy,
     LeaseGranted,
-    LeaseRelease,
     LeaseRenew,
     LeaseRenewed,
     LeaseRequest,
@@ -211,11 +210,7 @@ class Borrowing:
         if grant.num_reading or grant.is_released:
             return
         grant.is_released = True
-        identity = self._context.desk.instance.identity
-        message = LeaseRelease(
-            instance=identity.instance, incarnation=identity.incarnation, token=grant.token
-        )
-        self._context.desk.emit(TellPeer(borrower.holder, message))
+        self._context.desk.give_back(borrower.holder, grant.token)
 
     # ------------------------------------------------------------------ parts
 

@@ -17,7 +17,6 @@ from typing import Protocol, assert_never
 import zmq
 
 from p2p.backend.actions import (
-    Action,
     AskController,
     AskPeer,
     CancelRead,
@@ -42,6 +41,7 @@ from p2p.wire.decoders import CONTROLLER_REPLIES
 from p2p.wire.requester import Requester
 
 logger = logging.getLogger(__name__)
+_Queued = AskController | AskPeer | TellPeer | OpenLink | DropPeer | Read | CancelRead
 _SPIN_S = 50e-6
 _NAP_S = 100e-6
 _QUARANTINE_POLL_S = 0.01
@@ -121,7 +121,7 @@ class FetchEngine:
             parts.wire, parts.channel, self._poller, parts.clock, parts.quarantine_s
         )
         self._verifier = Verifier(parts.pool, self._wake_fd)
-        self._todo: deque[Action] = deque()
+        self._todo: deque[_Queued] = deque()
         self._tickets: list[Ticket] = []
         self._drive_lock = threading.Lock()
         self._has_work = threading.Event()
@@ -273,7 +273,7 @@ class FetchEngine:
         for fetch, phase in phases:
             self._parts.observer.on_phase(phase.value, fetch.num_arrived, fetch.num_chunks)
 
-    def _do(self, action: Action) -> None:
+    def _do(self, action: _Queued) -> None:
         match action:
             case AskController() | AskPeer() | TellPeer():
                 self._send(action)
@@ -291,8 +291,6 @@ class FetchEngine:
                 self.links.cancel(action.read_id)
             case DropPeer():
                 self.links.drop(action.instance)
-            case Verify():
-                self._verifier.submit(action)
             case _:
                 assert_never(action)
 

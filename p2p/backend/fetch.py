@@ -25,8 +25,7 @@ from p2p.backend.chunks import ChunkState
 from p2p.backend.fetch_context import FetchContext
 from p2p.backend.instance import Placement
 from p2p.backend.readings import Reading, Readings
-from p2p.keys import join_keys
-from p2p.wire.messages import LeaseGranted, Locate, Located, Message, ReportMismatch
+from p2p.wire.messages import LeaseGranted, Located, Message, ReportMismatch
 
 
 class Fetch:
@@ -83,15 +82,8 @@ class Fetch:
         if self._num_local == len(self._chunks):
             self._deliver(context.started_s)
             return
-        blob, key_bytes = join_keys(context.keys[self._num_local :])
-        identity = context.desk.instance.identity
-        question = Locate(
-            namespace=identity.namespace.id,
-            keys=blob,
-            key_bytes=key_bytes,
-            instance=identity.instance,
-            tenant=context.tenant,
-        )
+        missing = context.keys[self._num_local :]
+        question = context.desk.instance.question(missing, context.tenant)
         self._is_locating = True
         context.desk.emit(AskController(tag, question))
 

@@ -61,6 +61,10 @@ class Desk(Protocol):
         """Sends a request to a holder, after a hello where that is due."""
         ...
 
+    def give_back(self, holder: Holder, token: int) -> None:
+        """Releases a lease at its holder, without waiting for an answer."""
+        ...
+
     def next_read(self) -> ReadId:
         """Returns a fresh read id whose outcome comes back to the fetch."""
         ...

@@ -16,7 +16,7 @@ from p2p.backend.handshake import refuse_hello
 from p2p.backend.index import Index, IndexEntry
 from p2p.backend.leases import Lease, LeaseLimits, LeaseTable, Reader
 from p2p.backend.membership import Membership
-from p2p.keys import ChunkKey, split_keys
+from p2p.keys import ChunkKey, join_keys, split_keys
 from p2p.wire.exchange import Outgoing, Sender
 from p2p.wire.messages import (
     Done,
@@ -28,6 +28,7 @@ from p2p.wire.messages import (
     LeaseRenew,
     LeaseRenewed,
     LeaseRequest,
+    Locate,
     Message,
     PeerRequest,
     RankOffer,
@@ -108,6 +109,21 @@ class InstanceCore:
     def chunk_bytes(self) -> int:
         """Bytes of one chunk over all ranks."""
         return self._chunk_bytes
+
+    def question(self, keys: Sequence[ChunkKey], tenant: str) -> Locate:
+        """Returns what to ask the directory about some keys.
+
+        Raises:
+            ArgumentError: as `join_keys`.
+        """
+        blob, key_bytes = join_keys(keys)
+        return Locate(
+            namespace=self.identity.namespace.id,
+            keys=blob,
+            key_bytes=key_bytes,
+            instance=self.identity.instance,
+            tenant=tenant,
+        )
 
     # ------------------------------------------------------------------ chunks in and out
 

@@ -22,7 +22,7 @@ from p2p.backend.fetch_context import FetchContext, FetchLimits
 from p2p.backend.handshake import PeerBook
 from p2p.backend.instance import InstanceCore
 from p2p.errors import ArgumentError
-from p2p.keys import ChunkKey
+from p2p.keys import ChunkKey, check_keys
 from p2p.wire.messages import (
     Hello,
     Holder,
@@ -58,6 +58,9 @@ class _Desk:
 
     def ask(self, holder: Holder, message: Message, now_s: float) -> Tag:
         return self._reader.ask(self._owner(), holder, message, now_s)
+
+    def give_back(self, holder: Holder, token: int) -> None:
+        self._reader.give_back(holder, token)
 
     def next_read(self) -> ReadId:
         return self._reader.next_read(self._owner())
@@ -113,6 +116,7 @@ class ReaderCore:
         """
         if not budget_s > 0:
             raise ArgumentError("budget_s", budget_s, "a budget is positive")
+        check_keys(keys)
         desk = _Desk(self)
         context = FetchContext(
             desk=desk,
@@ -157,7 +161,8 @@ class ReaderCore:
         if fetch is None or holder is None:
             return
         if isinstance(answer, LeaseGranted) and not fetch.waits_for(tag):
-            self._give_back(holder, answer)
+            if answer.slots:  # it came after the fetch had stopped waiting for it
+                self.give_back(holder, answer.token)
             return
         if isinstance(answer, Refusal):
             self._on_refusal(holder, answer, now_s)
@@ -242,6 +247,14 @@ class ReaderCore:
         self._actions.append(AskPeer(tag, holder, message))
         return tag
 
+    def give_back(self, holder: Holder, token: int) -> None:
+        """Releases a lease at its holder, without waiting for an answer."""
+        identity = self.instance.identity
+        message = LeaseRelease(
+            instance=identity.instance, incarnation=identity.incarnation, token=token
+        )
+        self._actions.append(TellPeer(holder, message))
+
     def note_phase(self, fetch: Fetch, phase: Phase) -> None:
         """A fetch reached a phase."""
         self._phases.append((fetch, phase))
@@ -295,15 +308,6 @@ class ReaderCore:
         if refusal.code in codes:
             self.book.down(holder.instance, refusal.code.value, now_s)
             self._actions.append(DropPeer(holder.instance))
-
-    def _give_back(self, holder: Holder, answer: LeaseGranted) -> None:
-        """A lease came after its fetch had stopped waiting for it."""
-        if answer.slots:
-            identity = self.instance.identity
-            message = LeaseRelease(
-                instance=identity.instance, incarnation=identity.incarnation, token=answer.token
-            )
-            self._actions.append(TellPeer(holder, message))
 
     def _tell_fetches(self, instance: str, now_s: float) -> None:
         for fetch in self.fetches:

@@ -6,16 +6,13 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-import numpy as np
-import numpy.typing as npt
-
-from p2p.backend.actions import ShortReason, SourceTally
+from p2p.backend.actions import FetchOutcome, ShortReason
+from p2p.backend.pool import SlotBytes
 from p2p.errors import ArgumentError, ClosedError
 from p2p.kernels import PagedCache
 from p2p.wire.messages import HolderRun
 
 T = TypeVar("T")
-SlotBytes = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,20 +66,18 @@ class FetchResult:
     def __init__(
         self,
         chunks: list[SlotBytes],
-        seconds: float,
-        reason: ShortReason,
-        detail: str,
-        parts: "ResultParts",
+        outcome: FetchOutcome,
+        on_release: Callable[[], None],
     ) -> None:
         self.num_chunks = len(chunks)
-        self.num_local = min(parts.num_local, len(chunks))
-        self.reason = reason
-        self.detail = detail
-        self.sources = tuple(parts.sources)
-        self.seconds = seconds
-        self.phases_s = parts.phases_s
+        self.num_local = min(outcome.num_local, len(chunks))
+        self.reason = outcome.reason
+        self.detail = outcome.detail
+        self.sources = tuple(outcome.sources)
+        self.seconds = outcome.phases_s["done"]
+        self.phases_s = outcome.phases_s
         self._chunks: list[SlotBytes] | None = chunks
-        self._on_release = parts.on_release
+        self._on_release = on_release
 
     @property
     def chunks(self) -> list[SlotBytes]:
@@ -137,16 +132,6 @@ class FetchResult:
 
     def __repr__(self) -> str:
         return f"FetchResult(num_chunks={self.num_chunks}, reason={self.reason.value!r})"
-
-
-@dataclass(frozen=True)
-class ResultParts:
-    """What a result is made of, besides its chunks."""
-
-    num_local: int
-    sources: Sequence[SourceTally]
-    phases_s: dict[str, float]
-    on_release: Callable[[], None]
 
 
 class Handle(Generic[T]):

@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from p2p.backend.pool import SlotBytes
 from p2p.errors import ArgumentError
 from p2p.kernels import PagedCache
 from p2p.layout import Layout
-
-SlotBytes = npt.NDArray[np.uint8]
 
 
 class ChunkSource(Protocol):

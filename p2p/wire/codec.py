@@ -31,14 +31,6 @@ class VersionError(ProtocolError):
         self.request_id = RequestId(request_id)
 
 
-class BodyError(ProtocolError):
-    """The header is good, so the sender can be told that its body is not."""
-
-    def __init__(self, request_id: int, reason: str) -> None:
-        super().__init__(reason)
-        self.request_id = RequestId(request_id)
-
-
 def encode_header(request_id: int) -> bytes:
     """Returns the header frame."""
     return _HEADER.pack(PROTOCOL_VERSION, request_id)

@@ -1,7 +1,6 @@
 """One process's ZMQ context: socket options, CURVE, and what every socket has in common."""
 
 import re
-from typing import NewType
 
 import zmq
 import zmq.auth.thread
@@ -9,8 +8,6 @@ import zmq.auth.thread
 from p2p.errors import ConfigError
 from p2p.wire.codec import MAX_BODY_BYTES
 from p2p.wire.curve import CurveKeys
-
-PublicKey = NewType("PublicKey", str)
 
 _ADDRESS = re.compile(
     r"^(tcp://[^\s:/]+:(\d{1,5}|\*)|tcp://\[[0-9a-fA-F:.%]+\]:(\d{1,5}|\*)|ipc://.+)$"
