@@ -63,11 +63,6 @@ class Directory:
         return sum(map(len, self._masks_by_tenant.values()))
 
     @property
-    def num_unswept(self) -> int:
-        """Entries of discarded holdings that still take up memory."""
-        return sum(holding.num_entries for holding in self._swept)
-
-    @property
     def must_sweep(self) -> bool:
         """True if `sweep` has something to do."""
         return bool(self._swept)

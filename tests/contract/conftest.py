@@ -1,0 +1,44 @@
+"""The channels that the suite runs on.
+
+To put another channel under it, write a `Harness` and add it to `HARNESSES`.
+"""
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.contract.harness import FakeHarness, Harness, LocalHarness, ProcessHarness
+
+HARNESSES: dict[str, Callable[[], Harness]] = {
+    "fake": FakeHarness,
+    "nixl-one-process": LocalHarness,
+    "nixl-cma": lambda: ProcessHarness(""),
+    "nixl-tcp": lambda: ProcessHarness("tcp"),
+}
+
+
+@pytest.fixture(scope="module", params=HARNESSES)
+def module_harness(request):
+    harness = HARNESSES[request.param]()
+    yield harness
+    harness.end()
+
+
+@pytest.fixture
+def harness(module_harness):
+    yield module_harness
+    module_harness.end_test()
+
+
+@pytest.fixture
+def killable(harness):
+    if not harness.can_kill:
+        pytest.skip("a peer in our own process cannot be killed")
+    return harness
+
+
+@pytest.fixture
+def hanging(harness):
+    if not harness.hangs_when_stopped:
+        pytest.skip("the kernel copies without the peer's processor: nothing hangs")
+    return harness
