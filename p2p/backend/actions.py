@@ -58,10 +58,11 @@ class DropPeer:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """Copy a holder's slots onto ours, on every rank."""
+    """Copy a holder's slots onto ours, on every rank; `Verify` follows for the same chunks."""
 
     read_id: ReadId
     instance: str
+    keys: tuple[ChunkKey, ...]
     local: tuple[int, ...]
     remote: tuple[int, ...]
 

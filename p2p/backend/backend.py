@@ -87,7 +87,10 @@ class P2PBackend:
         self._service.start(self._core, self._pool, self._lock, boot_clock)
         self._bond = BondThread(self._core, self._lock, self._wire, config.controller, boot_clock)
         parts = EngineParts(
-            reader=ReaderCore(self._core, FetchLimits(window_bytes=config.window_bytes)),
+            reader=ReaderCore(
+                self._core,
+                FetchLimits(window_bytes=config.window_bytes, ahead_bytes=config.ahead_bytes),
+            ),
             lock=self._lock,
             wire=self._wire,
             controller=config.controller,
@@ -95,6 +98,7 @@ class P2PBackend:
             pool=self._pool,
             clock=boot_clock,
             quarantine_s=config.quarantine_s,
+            num_lanes=config.num_lanes,
             on_commit=self._bond.wake,
         )
         if observer is not None:

@@ -5,6 +5,7 @@ margin, so that a read which ended before `Grant.use_until_s` ended inside the h
 whatever the two clocks say. No I/O, no clock, no threads.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from p2p.backend.actions import SourceTally
@@ -25,20 +26,20 @@ class Grant:
 
     Attributes:
         token: its name.
-        asked_s: when it was asked for, or its last acknowledged renewal was sent.
-        ttl_ms: what the holder promised.
+        use_until_s: a read must have ended before this moment to count.
+        renew_at_s: half of the usable time is over.
         remote_by_position: the holder's slot for each chunk of the request.
         roots_by_position: digests of each chunk's shards, by rank.
         generations_by_position: of those slots.
         num_reading: reads under way, or given up and not quiesced.
         renewal_asked_s: when a renewal was sent that has not been answered.
         is_released: the holder was told that we are done.
-        is_expired: its time is over.
+        is_expired: its time is over, or the holder said so.
     """
 
     token: int
-    asked_s: float
-    ttl_ms: int
+    use_until_s: float
+    renew_at_s: float
     remote_by_position: dict[int, int]
     roots_by_position: dict[int, tuple[int, ...]]
     generations_by_position: dict[int, int]
@@ -48,19 +49,27 @@ class Grant:
     is_expired: bool = False
 
     @property
-    def use_until_s(self) -> float:
-        """A read must have ended before this moment to count."""
-        return usable_until_s(self.asked_s, self.ttl_ms)
+    def is_open(self) -> bool:
+        """True while chunks can be read under it."""
+        return not self.is_released and not self.is_expired
 
-    @property
-    def renew_at_s(self) -> float:
-        """Half of the usable time is over."""
-        return (self.asked_s + self.use_until_s) / 2
+    def is_renewable(self, now_s: float, patience_s: float) -> bool:
+        """True if reads are under way, half of the time is over, and no answer is on its way."""
+        asked_s = self.renewal_asked_s
+        if asked_s is not None and now_s < asked_s + patience_s:
+            return False
+        return self.is_open and self.num_reading > 0 and now_s >= self.renew_at_s
 
-    def is_renewable(self, now_s: float) -> bool:
-        """True if reads are under way and half of the time is over."""
-        waits = self.renewal_asked_s is not None or self.is_released
-        return not waits and self.num_reading > 0 and now_s >= self.renew_at_s
+    def prolong(self, asked_s: float, ttl_ms: int) -> None:
+        """The holder has said at a request of ``asked_s`` how long it lends."""
+        self.use_until_s = usable_until_s(asked_s, ttl_ms)
+        self.renew_at_s = (asked_s + self.use_until_s) / 2
+        self.renewal_asked_s = None
+
+    def lose(self) -> None:
+        """The holder lends no more: what is being read under it does not count."""
+        self.use_until_s = float("-inf")
+        self.is_expired = True
 
 
 @dataclass(slots=True)
@@ -69,19 +78,21 @@ class Borrower:
 
     Attributes:
         holder: who lends.
+        tally: what it contributed.
         asked_positions: positions of an unanswered lease request.
         asked_s: when that request was sent.
+        retry_at_s: it was busy, and is not asked before.
         grants: leases, oldest first.
         num_reading: reads under way.
         reading_since_s: when the first of them was submitted.
         is_lost: nothing more is to be had from this holder in this fetch.
-        reason: why it is lost.
     """
 
     holder: Holder
     tally: SourceTally
     asked_positions: tuple[int, ...] = ()
     asked_s: float = 0.0
+    retry_at_s: float = 0.0
     grants: list[Grant] = field(default_factory=list)
     num_reading: int = 0
     reading_since_s: float = 0.0
@@ -90,21 +101,20 @@ class Borrower:
     def grant_of(self, position: int, now_s: float) -> Grant | None:
         """Returns the lease under which a chunk can be read now."""
         for grant in self.grants:
-            covers = position in grant.remote_by_position
-            if covers and not grant.is_released and now_s < grant.use_until_s:
+            if position in grant.remote_by_position and grant.is_open and now_s < grant.use_until_s:
                 return grant
         return None
 
-    def take(self, positions: tuple[int, ...], asked_s: float, answer: LeaseGranted) -> Grant:
-        """Keeps a lease; it covers the leading part of ``positions`` that has slots."""
-        covered = positions[: len(answer.slots)]
+    def take(self, positions: Sequence[int], asked_s: float, answer: LeaseGranted) -> Grant:
+        """Keeps a lease of the chunks at ``positions``."""
+        use_until_s = usable_until_s(asked_s, answer.ttl_ms)
         grant = Grant(
             token=answer.token,
-            asked_s=asked_s,
-            ttl_ms=answer.ttl_ms,
-            remote_by_position=dict(zip(covered, answer.slots, strict=True)),
-            roots_by_position=dict(zip(covered, zip(*answer.roots, strict=True), strict=True)),
-            generations_by_position=dict(zip(covered, answer.generations, strict=True)),
+            use_until_s=use_until_s,
+            renew_at_s=(asked_s + use_until_s) / 2,
+            remote_by_position=dict(zip(positions, answer.slots, strict=True)),
+            roots_by_position=dict(zip(positions, zip(*answer.roots, strict=True), strict=True)),
+            generations_by_position=dict(zip(positions, answer.generations, strict=True)),
         )
         self.grants.append(grant)
         return grant

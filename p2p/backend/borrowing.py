@@ -3,13 +3,17 @@
 No I/O, no clock, no threads.
 """
 
+from collections.abc import Sequence
+
 from p2p.backend.actions import ShortReason, SourceTally, Tag
 from p2p.backend.borrow import Borrower, Grant
+from p2p.backend.chunks import ChunkState
 from p2p.backend.fetch_context import FetchContext
 from p2p.backend.handshake import PeerState
 from p2p.backend.plan import Place, plan_runs
 from p2p.keys import join_keys
 from p2p.wire.messages import (
+    Holder,
     LeaseBusy,
     LeaseGranted,
     LeaseRenew,
@@ -19,6 +23,8 @@ from p2p.wire.messages import (
     Message,
     Refusal,
 )
+
+_RETRY_MIN_S = 0.001
 
 
 class Borrowing:
@@ -33,6 +39,8 @@ class Borrowing:
         self._borrowers: dict[str, Borrower] = {}
         self._asked: dict[Tag, Borrower] = {}
         self._renewals: dict[Tag, tuple[Grant, float]] = {}
+        self._is_planned = False
+        self._orphans = (ShortReason.NO_HOLDER, "no holder is known or usable")
 
     @property
     def borrowers(self) -> list[Borrower]:
@@ -41,8 +49,21 @@ class Borrowing:
 
     # ------------------------------------------------------------------ asking
 
+    def ask_ahead(self, holder: Holder, now_s: float) -> None:
+        """Asks a likely holder for everything before the directory has said who holds it."""
+        borrower = self._meet(holder)
+        positions = tuple(chunk.position for chunk in self._context.chunks.wanted())
+        self._ask_for(borrower, positions, now_s)
+
+    def plan_nothing(self) -> None:
+        """The directory is silent: only what was lent ahead can still come."""
+        self._is_planned = True
+        self._orphans = (ShortReason.CONTROLLER_SILENT, "no answer to locate")
+        self._lose_orphans()
+
     def plan(self, located: Located, now_s: float) -> None:
         """Spreads the wanted chunks over the holders that the directory named."""
+        self._is_planned = True
         core, book, chunks = (
             self._context.desk.instance,
             self._context.desk.book,
@@ -57,28 +78,26 @@ class Borrowing:
             lambda holder: book.is_usable(holder, now_s),
             self._context.limits.plan,
         )
+        if runs:
+            book.judge_guess([holder.instance for holder in runs[0].holders])
         for run in runs:
-            for holder in run.holders:
-                name = holder.instance
-                self._borrowers.setdefault(name, Borrower(holder, SourceTally(name)))
+            usable = [h.instance for h in run.holders if not self._meet(h).is_lost]
             for position in range(run.start, min(run.start + run.count, len(chunks))):
-                chunks[position].holders = [holder.instance for holder in run.holders]
+                lenders = chunks[position].holders  # of a lease that was asked for ahead
+                chunks[position].holders = lenders + [n for n in usable if n not in lenders]
                 chunks[position].width = run.width
-        for chunk in list(chunks.wanted()):
-            if not chunk.holders:
-                reason, detail = ShortReason.NO_HOLDER, "no holder is known or usable"
-                if located.partial:
-                    reason, detail = ShortReason.DIRECTORY_PARTIAL, "the directory is recovering"
-                chunks.lose(chunk.position, reason, detail)
+        if located.partial and self._orphans[0] is ShortReason.NO_HOLDER:
+            self._orphans = (ShortReason.DIRECTORY_PARTIAL, "the directory is recovering")
+        self._lose_orphans()
 
     def ask(self, now_s: float) -> None:
         """Asks every holder for the chunks that it is to serve and has not been asked for."""
-        if not self._context.chunks.needs_holders:
+        if not self._context.chunks.needs_holders or not self._is_planned:
             return
         self._context.chunks.needs_holders = False
         wanted = list(self._context.chunks.wanted())
         for name, borrower in self._borrowers.items():
-            if borrower.is_lost or borrower.asked_positions:
+            if borrower.is_lost or borrower.asked_positions or now_s < borrower.retry_at_s:
                 continue
             positions = tuple(
                 chunk.position
@@ -86,18 +105,14 @@ class Borrowing:
                 if name in chunk.asked_holders and borrower.grant_of(chunk.position, now_s) is None
             )
             if positions:
-                borrower.asked_positions = positions
-                borrower.asked_s = now_s
-                request = self._request(borrower, positions, now_s)
-                tag = self._context.desk.ask(borrower.holder, request, now_s)
-                self._asked[tag] = borrower
+                self._ask_for(borrower, positions, now_s)
 
     def renew(self, now_s: float) -> None:
         """Asks for more time where reads are under way and half of the time is over."""
         identity = self._context.desk.instance.identity
         for borrower in self._borrowers.values():
             for grant in borrower.grants:
-                if grant.is_renewable(now_s):
+                if grant.is_renewable(now_s, self._context.ask_timeout_s):
                     request = LeaseRenew(
                         instance=identity.instance,
                         incarnation=identity.incarnation,
@@ -114,30 +129,29 @@ class Borrowing:
         """True if the answer to a request can still help."""
         return tag in self._asked or tag in self._renewals
 
-    def on_answer(self, tag: Tag, answer: Message | None) -> None:
+    def on_answer(self, tag: Tag, answer: Message | None, now_s: float) -> None:
         """Takes a holder's answer; None if it is unreachable."""
         renewal = self._renewals.pop(tag, None)
         if renewal is not None:
-            _renewed(*renewal, answer)
+            self._on_renewed(*renewal, answer)
             return
         borrower = self._asked.pop(tag, None)
         if borrower is None:
             return
         positions, borrower.asked_positions = borrower.asked_positions, ()
         self._context.chunks.needs_holders = True
-        name = borrower.holder.instance
-        match answer:
-            case LeaseGranted() if _is_consistent(answer, len(positions)):
-                self._on_granted(borrower, positions, answer)
-            case LeaseGranted():
-                self.leave(borrower, ShortReason.PEER_REFUSED, f"{name} granted a malformed lease")
-            case LeaseBusy():
-                self.leave(borrower, ShortReason.PEER_BUSY, f"{name} is busy")
-            case Refusal():
+        if isinstance(answer, LeaseGranted):
+            self._on_granted(borrower, positions, answer, now_s)
+        elif self._is_planned:
+            self._on_not_granted(borrower, positions, answer, now_s)
+        else:  # a guess: it is as if it had not been asked
+            name = borrower.holder.instance
+            del self._borrowers[name]
+            if isinstance(answer, Refusal):
                 detail = f"{name} refused: {answer.code.value} {answer.field}"
-                self.leave(borrower, ShortReason.PEER_REFUSED, detail.rstrip())
-            case _:
-                self.leave(borrower, ShortReason.PEER_SILENT, f"{name} did not answer")
+                self._orphans = (ShortReason.PEER_REFUSED, detail.rstrip())
+        if self._is_planned:
+            self._lose_orphans()
 
     def on_peer(self, instance: str) -> None:
         """The standing of a holder changed."""
@@ -156,28 +170,41 @@ class Borrowing:
             if now_s >= grant.use_until_s:
                 grant.is_expired = True
                 self._context.chunks.needs_holders = True
-        for name, borrower in self._borrowers.items():
-            if self._waits_for_link(borrower) and now_s >= self._link_by_s(borrower):
-                self._context.desk.book.down(name, "no answer to hello", now_s)
-                self.leave(borrower, ShortReason.PEER_SILENT, f"{name} did not answer a hello")
+        for borrower in self._borrowers.values():
+            self._on_time_of(borrower, now_s)
         for tag, borrower in list(self._asked.items()):
             if now_s >= borrower.asked_s + self._context.ask_timeout_s:
                 del self._asked[tag]
                 borrower.asked_positions = ()
-                name = borrower.holder.instance
-                self._context.desk.book.down(name, "no answer to a lease request", now_s)
-                self.leave(borrower, ShortReason.PEER_SILENT, f"{name} did not answer")
+                self._on_silence(borrower, f"{borrower.holder.instance} did not answer", now_s)
+        if self._is_planned:
+            self._lose_orphans()
+
+    def _on_time_of(self, borrower: Borrower, now_s: float) -> None:
+        if borrower.retry_at_s and now_s >= borrower.retry_at_s:
+            borrower.retry_at_s = 0.0
+            self._context.chunks.needs_holders = True
+        if self._waits_for_link(borrower) and now_s >= self._link_by_s(borrower):
+            name = borrower.holder.instance
+            self._on_silence(borrower, f"{name} could not be connected in time", now_s)
 
     def deadlines_s(self) -> list[float]:
         """Returns when questions have been open for too long, and when leases are over."""
         timeout_s = self._context.ask_timeout_s
-        asked = [borrower.asked_s + timeout_s for borrower in self._asked.values()]
-        links = [self._link_by_s(b) for b in self._borrowers.values() if self._waits_for_link(b)]
-        return asked + links + [grant.use_until_s for grant in self._open_grants()]
+        times = [borrower.asked_s + timeout_s for borrower in self._asked.values()]
+        for borrower in self._borrowers.values():
+            if borrower.retry_at_s:
+                times.append(borrower.retry_at_s)
+            if self._waits_for_link(borrower):
+                times.append(self._link_by_s(borrower))
+            times.extend(grant.use_until_s for grant in borrower.grants if grant.is_open)
+        return times
 
     def _waits_for_link(self, borrower: Borrower) -> bool:
+        if borrower.is_lost or not borrower.grants:
+            return False
         state = self._context.desk.book.state(borrower.holder.instance)
-        return not borrower.is_lost and bool(borrower.grants) and state is PeerState.GREETED
+        return state is PeerState.GREETED or state is PeerState.WELCOMED
 
     def _link_by_s(self, borrower: Borrower) -> float:
         return borrower.asked_s + self._context.ask_timeout_s
@@ -197,7 +224,7 @@ class Borrowing:
     def read_over(self, borrower: Borrower, grant: Grant) -> None:
         """A read under a lease can no longer touch memory."""
         grant.num_reading -= 1
-        if self._context.is_delivered or borrower.is_lost:
+        if self._context.is_delivered or borrower.is_lost or self._is_used_up(grant):
             self._release(borrower, grant)
 
     def release_all(self) -> None:
@@ -206,20 +233,64 @@ class Borrowing:
             for grant in borrower.grants:
                 self._release(borrower, grant)
 
+    def _is_used_up(self, grant: Grant) -> bool:
+        """True if no chunk under a lease is still wanted or on its way."""
+        chunks = self._context.chunks
+        over = (ChunkState.HERE, ChunkState.LOST)
+        return all(chunks[position].state in over for position in grant.remote_by_position)
+
     def _release(self, borrower: Borrower, grant: Grant) -> None:
         if grant.num_reading or grant.is_released:
             return
         grant.is_released = True
         self._context.desk.give_back(borrower.holder, grant.token)
+        if borrower.retry_at_s:  # what it did not lend for want of room fits now
+            borrower.retry_at_s = 0.0
+            self._context.chunks.needs_holders = True
 
     # ------------------------------------------------------------------ parts
+
+    def _meet(self, holder: Holder) -> Borrower:
+        """Returns the borrower of a holder; an earlier start's is replaced if it lends nothing."""
+        known = self._borrowers.get(holder.instance)
+        if known is not None:
+            if known.grants or known.holder.incarnation >= holder.incarnation:
+                return known
+            self._asked = {tag: b for tag, b in self._asked.items() if b is not known}
+        borrower = Borrower(holder, SourceTally(holder.instance))
+        self._borrowers[holder.instance] = borrower
+        return borrower
+
+    def _lose_orphans(self) -> None:
+        """Chunks that nobody lends and nobody is known to hold are not to be had."""
+        chunks = self._context.chunks
+        orphans = [chunk.position for chunk in chunks.wanted() if not chunk.holders]
+        if orphans:
+            awaited = {p for borrower in self._asked.values() for p in borrower.asked_positions}
+            for position in orphans:
+                if position not in awaited:
+                    chunks.lose(position, *self._orphans)
+
+    def _ask_for(self, borrower: Borrower, positions: tuple[int, ...], now_s: float) -> None:
+        borrower.asked_positions = positions
+        borrower.asked_s = now_s
+        request = self._request(borrower, positions, now_s)
+        tag = self._context.desk.ask(borrower.holder, request, now_s)
+        self._asked[tag] = borrower
+
+    def _on_silence(self, borrower: Borrower, detail: str, now_s: float) -> None:
+        """Leaves a holder, and warns others of it if it has been silent for long enough."""
+        name = borrower.holder.instance
+        if self._context.desk.book.is_silent(name, now_s, self._context.limits.silence_s):
+            self._context.desk.down(name, detail, now_s)
+        self.leave(borrower, ShortReason.PEER_SILENT, detail)
 
     def _open_grants(self) -> list[Grant]:
         return [
             grant
             for borrower in self._borrowers.values()
             for grant in borrower.grants
-            if not grant.is_released and not grant.is_expired
+            if grant.is_open
         ]
 
     def _request(
@@ -231,7 +302,7 @@ class Borrowing:
             instance=identity.instance,
             incarnation=identity.incarnation,
             holder_incarnation=borrower.holder.incarnation,
-            namespace=identity.namespace.id,
+            namespace=self._context.desk.instance.namespace_id,
             keys=blob,
             key_bytes=key_bytes,
             ttl_ms=self._ttl_ms(now_s),
@@ -243,29 +314,82 @@ class Borrowing:
         return int(1000 * min(left_s, 3600.0))
 
     def _on_granted(
-        self, borrower: Borrower, positions: tuple[int, ...], answer: LeaseGranted
+        self, borrower: Borrower, positions: tuple[int, ...], answer: LeaseGranted, now_s: float
     ) -> None:
+        """Keeps what was lent; strikes the holder from what it has not."""
+        name = borrower.holder.instance
+        if not _is_consistent(answer, len(positions)):
+            if answer.token:
+                self._context.desk.give_back(borrower.holder, answer.token)
+            self.leave(borrower, ShortReason.PEER_REFUSED, f"{name} granted a malformed lease")
+            return
+        looked_at = positions[: len(answer.slots) + len(answer.missing)]
+        missing = {looked_at[number] for number in answer.missing}
         if answer.slots:
-            borrower.take(positions, borrower.asked_s, answer)
-        if len(answer.slots) < len(positions):
-            gone = positions[len(answer.slots)]
-            name = borrower.holder.instance
-            detail = f"{name} no longer has chunk {gone}"
-            self._context.chunks.refuse(gone, name, ShortReason.EVICTED, detail)
+            covered = [position for position in looked_at if position not in missing]
+            grant = borrower.take(covered, borrower.asked_s, answer)
+            if borrower.is_lost or grant.use_until_s <= now_s:
+                self._release(borrower, grant)
+                detail = f"{name} lends for {answer.ttl_ms} ms, which is over on arrival"
+                self.leave(borrower, ShortReason.LEASE_LOST, detail)
+                return
+            for position in covered:
+                self._context.chunks.lent(position, name)
+        for position in sorted(missing) if self._is_planned else ():
+            detail = f"{name} no longer has chunk {position}"
+            self._context.chunks.refuse(position, name, ShortReason.EVICTED, detail)
+        if len(looked_at) < len(positions):  # the rest has no room in what we may borrow
+            self._wait(borrower, positions[len(looked_at) :], answer.retry_after_ms, (), now_s)
+
+    def _on_not_granted(
+        self,
+        borrower: Borrower,
+        positions: tuple[int, ...],
+        answer: Message | None,
+        now_s: float,
+    ) -> None:
+        name = borrower.holder.instance
+        match answer:
+            case LeaseBusy():
+                self._context.desk.instance.counters["leases_met_busy"] += 1
+                self._wait(borrower, positions, answer.retry_after_ms, answer.alternates, now_s)
+            case Refusal():
+                detail = f"{name} refused: {answer.code.value} {answer.field}"
+                self.leave(borrower, ShortReason.PEER_REFUSED, detail.rstrip())
+            case _:
+                self.leave(borrower, ShortReason.PEER_SILENT, f"{name} did not answer")
+
+    def _wait(
+        self,
+        borrower: Borrower,
+        positions: Sequence[int],
+        retry_after_ms: int,
+        alternates: Sequence[str],
+        now_s: float,
+    ) -> None:
+        """Others are asked first for what a busy holder did not lend; it is asked again later."""
+        borrower.retry_at_s = now_s + max(retry_after_ms / 1000, _RETRY_MIN_S)
+        name = borrower.holder.instance
+        for position in positions:
+            self._context.chunks.postpone(position, name, alternates)
+
+    def _on_renewed(self, grant: Grant, asked_s: float, answer: Message | None) -> None:
+        if isinstance(answer, LeaseRenewed):
+            if not grant.is_expired:
+                grant.prolong(asked_s, answer.ttl_ms)
+        elif isinstance(answer, Refusal):
+            grant.lose()
+            self._context.chunks.needs_holders = True
 
 
 def _is_consistent(answer: LeaseGranted, num_asked: int) -> bool:
-    count = len(answer.slots)
+    count, num_missing = len(answer.slots), len(answer.missing)
+    looked_at = count + num_missing
     return (
-        count <= num_asked
+        looked_at <= num_asked
+        and len(set(answer.missing)) == num_missing
+        and all(0 <= number < looked_at for number in answer.missing)
         and len(answer.generations) == count
         and (count == 0 or len(answer.roots) > 0)
         and all(len(roots) == count for roots in answer.roots)
     )
-
-
-def _renewed(grant: Grant, asked_s: float, answer: Message | None) -> None:
-    if isinstance(answer, LeaseRenewed):
-        grant.asked_s = asked_s
-        grant.ttl_ms = answer.ttl_ms
-        grant.renewal_asked_s = None

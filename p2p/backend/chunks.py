@@ -132,6 +132,20 @@ class ChunkTable:
         elif holder in chunk.holders:
             chunk.holders.remove(holder)
 
+    def lent(self, position: int, holder: str) -> None:
+        """A holder lends a chunk, be it one that the directory did not name."""
+        chunk = self._chunks[position]
+        if chunk.state is ChunkState.WANTED and holder not in chunk.holders:
+            chunk.holders.insert(0, holder)
+
+    def postpone(self, position: int, holder: str, alternates: Sequence[str]) -> None:
+        """A busy holder is the last to be asked for a chunk; those that it names come first."""
+        chunk = self._chunks[position]
+        if chunk.state is ChunkState.WANTED and holder in chunk.holders:
+            chunk.holders.sort(
+                key=lambda name: 2 if name == holder else int(name not in alternates)
+            )
+
     def cut_damaged(self) -> None:
         """The prefix ends before a chunk that proved damaged while it was pinned."""
         for chunk in self._chunks[: self.first]:

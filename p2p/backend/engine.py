@@ -12,11 +12,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, assert_never
+from typing import TYPE_CHECKING, Protocol, assert_never
 
 import zmq
 
 from p2p.backend.actions import (
+    Action,
     AskController,
     AskPeer,
     CancelRead,
@@ -24,15 +25,18 @@ from p2p.backend.actions import (
     FetchOutcome,
     OpenLink,
     Read,
+    ReadId,
     Tag,
     TellPeer,
     Verify,
 )
+from p2p.backend.dialer import Call, Dialer
 from p2p.backend.fetch import Fetch
-from p2p.backend.peer_links import PeerLinks, ReadEnd
+from p2p.backend.lanes import LaneParts, Lanes, LinkLost, Quiesced
+from p2p.backend.links import Links, ReadEnd
+from p2p.backend.peer_lines import PeerLines
 from p2p.backend.pool import Pool
 from p2p.backend.reader import ReaderCore
-from p2p.backend.verifier import Verdict, Verifier
 from p2p.channel.base import Channel
 from p2p.errors import ClosedError, PeerUnreachableError
 from p2p.keys import ChunkKey
@@ -40,8 +44,11 @@ from p2p.wire.context import WireContext
 from p2p.wire.decoders import CONTROLLER_REPLIES
 from p2p.wire.requester import Requester
 
+if TYPE_CHECKING:
+    from p2p.backend.links import Roots
+
 logger = logging.getLogger(__name__)
-_Queued = AskController | AskPeer | TellPeer | OpenLink | DropPeer | Read | CancelRead
+_INLINE_BYTES = 512 << 10  # a smaller read is over before a lane has woken up
 _SPIN_S = 50e-6
 _NAP_S = 100e-6
 _QUARANTINE_POLL_S = 0.01
@@ -75,6 +82,7 @@ class EngineParts:
         pool: where chunks land.
         clock: of the reader.
         quarantine_s: a given-up read that has not quiesced by then is fenced.
+        num_lanes: threads that read and verify.
         on_commit: called after chunks were committed: there are events to send.
         observer: watches fetches.
     """
@@ -87,6 +95,7 @@ class EngineParts:
     pool: Pool
     clock: Callable[[], float]
     quarantine_s: float
+    num_lanes: int
     on_commit: Callable[[], None]
     observer: Observer = field(default_factory=_NoObserver)
 
@@ -117,11 +126,21 @@ class FetchEngine:
         self._poller.register(self._wake_fd, zmq.POLLIN)
         self._requester = Requester(parts.wire, parts.controller, CONTROLLER_REPLIES)
         self._poller.register(self._requester.socket, zmq.POLLIN)
-        self.links = PeerLinks(
-            parts.wire, parts.channel, self._poller, parts.clock, parts.quarantine_s
+        self._lines = PeerLines(parts.wire, self._poller)
+        self._links = Links(parts.channel, parts.clock, parts.quarantine_s)
+        self._lanes = Lanes(
+            LaneParts(
+                channel=parts.channel,
+                pool=parts.pool,
+                clock=parts.clock,
+                quarantine_s=parts.quarantine_s,
+                num_lanes=parts.num_lanes,
+                wake_fd=self._wake_fd,
+            )
         )
-        self._verifier = Verifier(parts.pool, self._wake_fd)
-        self._todo: deque[_Queued] = deque()
+        self._dialer = Dialer(parts.channel, self._wake_fd)
+        self._roots: dict[ReadId, Roots] = {}
+        self._todo: deque[Action] = deque()
         self._tickets: list[Ticket] = []
         self._drive_lock = threading.Lock()
         self._has_work = threading.Event()
@@ -173,8 +192,10 @@ class FetchEngine:
         self._thread.join()
         with self._drive_lock:
             self._settle_tickets()
-            self._verifier.close()
-            self.links.close()
+            self._dialer.close()
+            self._lanes.close()
+            self._links.close()
+            self._lines.close()
             self._requester.close()
             os.close(self._wake_fd)
 
@@ -205,20 +226,39 @@ class FetchEngine:
 
     def _turn(self) -> None:
         """Reports what happened, passes time, and carries out what follows from that."""
-        for end in self.links.poll_reads():
-            self._on_read_end(end)
-        self._take_verdicts()
-        for read_id in self.links.poll_given_up():
-            with self._lock:
-                self._reader.on_quiesced(read_id)
+        self._take_events()
         with self._lock:
             self._reader.on_time(self._clock())
         self._carry_out()
         self._settle_tickets()
 
+    def _take_events(self) -> None:
+        """Takes what links, lanes and the dialer have to tell."""
+        for end in self._links.poll():
+            self._on_read_end(end)
+        for read_id in self._links.poll_given_up():
+            self._on_quiesced(read_id)
+        for instance in self._links.take_lost():
+            self._on_link_lost(instance)
+        for event in self._lanes.take():
+            self._on_lane_event(event)
+        for call in self._dialer.take():
+            self._on_dialled(call)
+
+    def _on_lane_event(self, event: ReadEnd | Quiesced | LinkLost) -> None:
+        match event:
+            case ReadEnd():
+                self._on_read_end(event)
+            case Quiesced():
+                self._on_quiesced(event.read_id)
+            case LinkLost():
+                self._on_link_lost(event.instance)
+            case _:
+                assert_never(event)
+
     def _wait(self) -> dict[object, int]:
-        """Sleeps until a message, a verdict or a deadline; naps while reads are under way."""
-        if self.links.num_reads:
+        """Sleeps until a message, an event or a deadline; naps while a read of its own goes on."""
+        if self._links.num_reads:
             ready = dict(self._poller.poll(0))
             spun_s = self._clock() - self._last_progress_s
             if not ready and spun_s > _SPIN_S:
@@ -229,7 +269,7 @@ class FetchEngine:
         wait_s = _LONGEST_WAIT_S
         if deadline_s is not None:
             wait_s = min(wait_s, max(0.0, deadline_s - self._clock()))
-        if self.links.num_given_up:
+        if self._links.num_given_up:
             wait_s = min(wait_s, _QUARANTINE_POLL_S)
         return dict(self._poller.poll(int(wait_s * 1000) + 1))
 
@@ -242,7 +282,7 @@ class FetchEngine:
                     tag = Tag(answer.request_id)
                     self._reader.on_controller(tag, answer.message, self._clock())
                 self._carry_out()
-        for peer_answer in self.links.receive(ready):
+        for peer_answer in self._lines.receive(ready):
             with self._lock:
                 tag = Tag(peer_answer.request_id)
                 self._reader.on_peer(tag, peer_answer.message, self._clock())
@@ -254,43 +294,33 @@ class FetchEngine:
         self._take_actions()
         while self._todo:
             self._do(self._todo.popleft())
-            self._take_verdicts()
             self._take_actions()
-
-    def _take_verdicts(self) -> None:
-        for verdict in self._verifier.take():
-            self._on_verdict(verdict)
 
     def _take_actions(self) -> None:
         with self._lock:
             actions = self._reader.take_actions()
             phases = self._reader.take_phases()
-        for action in actions:
-            if isinstance(action, Verify):  # at once: the next reads copy meanwhile
-                self._verifier.submit(action)
-            else:
-                self._todo.append(action)
+        self._todo.extend(actions)
         for fetch, phase in phases:
             self._parts.observer.on_phase(phase.value, fetch.num_arrived, fetch.num_chunks)
 
-    def _do(self, action: _Queued) -> None:
+    def _do(self, action: Action) -> None:
         match action:
             case AskController() | AskPeer() | TellPeer():
                 self._send(action)
             case OpenLink():
-                problem = self.links.open_link(action)
-                with self._lock:
-                    self._reader.on_link(action.holder.instance, problem, self._clock())
+                self._dialer.dial(action.holder, action.welcome)
             case Read():
-                end = self.links.submit(action)  # may copy inside the call: look at the clock after
-                if end is not None:
-                    self._on_read_end(end)
-                with self._lock:
-                    self._reader.on_time(self._clock())
+                self._read(action)
+            case Verify():
+                self._verify(action)
             case CancelRead():
-                self.links.cancel(action.read_id)
+                if not self._links.cancel(action.read_id):
+                    self._lanes.cancel(action.read_id)
             case DropPeer():
-                self.links.drop(action.instance)
+                self._lines.drop(action.instance)
+                self._links.drop(action.instance)
+                self._lanes.drop(action.instance)
             case _:
                 assert_never(action)
 
@@ -299,9 +329,9 @@ class FetchEngine:
             case AskController():
                 self._ask_controller(action)
             case AskPeer():
-                self.links.ask(action)
+                self._lines.ask(action)
             case TellPeer():
-                self.links.tell(action)
+                self._lines.tell(action)
             case _:
                 assert_never(action)
 
@@ -313,21 +343,59 @@ class FetchEngine:
             with self._lock:
                 self._reader.on_controller(action.tag, None, self._clock())
 
-    def _on_verdict(self, verdict: Verdict) -> None:
-        self._last_progress_s = self._clock()
+    def _read(self, action: Read) -> None:
+        """Reads what is small at once, and hands what is large to a lane."""
+        num_bytes = len(action.local) * self._parts.pool.slot_bytes
+        if num_bytes > _INLINE_BYTES:
+            self._lanes.submit(action, num_bytes)
+            return
+        end = self._links.submit(action)
+        if end is not None:
+            self._on_read_end(end)
+
+    def _verify(self, action: Verify) -> None:
+        """Hands over the digests that a lane has computed, or computes those of a small read."""
+        roots = self._roots.pop(action.read_id, None)
+        if roots is None:
+            digest = self._parts.pool.digest
+            pairs = zip(action.keys, action.slots, strict=True)
+            roots = tuple((digest(key, slot),) for key, slot in pairs)
         with self._lock:
-            self._reader.on_verified(verdict.read_id, verdict.roots, self._clock())
+            self._reader.on_verified(action.read_id, roots, self._clock())
 
     def _on_read_end(self, end: ReadEnd) -> None:
-        now_s = self._clock()
-        self._last_progress_s = now_s
+        self._last_progress_s = end.ended_s
         with self._lock:
             if not end.problem:
-                self._reader.on_read_done(end.read_id, now_s)
+                if self._reader.on_read_done(end.read_id, end.ended_s) and end.roots:
+                    self._roots[end.read_id] = end.roots
             elif end.is_quiet:
-                self._reader.on_read_failed(end.read_id, end.problem, now_s)
+                self._reader.on_read_failed(end.read_id, end.problem, end.ended_s)
             else:
-                self._reader.on_read_broken(end.read_id, end.problem, now_s)
+                self._reader.on_read_broken(end.read_id, end.problem, end.ended_s)
+
+    def _on_quiesced(self, read_id: ReadId) -> None:
+        with self._lock:
+            self._reader.on_quiesced(read_id)
+
+    def _on_link_lost(self, instance: str) -> None:
+        """A link of one thread is gone: all threads get a new one at the next contact."""
+        self._links.drop(instance)
+        self._lanes.drop(instance)
+        with self._lock:
+            self._reader.on_link_lost(instance)
+
+    def _on_dialled(self, call: Call) -> None:
+        with self._lock:
+            if not self._reader.awaits_link(call.holder):
+                return
+        problem: str | None = call.problem
+        if call.dialled is not None:
+            problem = self._links.attach(call.dialled)
+            if problem is None:
+                self._lanes.attach(call.dialled)
+        with self._lock:
+            self._reader.on_link(call.holder, problem or None, self._clock())
 
     def _settle_tickets(self) -> None:
         with self._lock:
@@ -338,6 +406,6 @@ class FetchEngine:
         for ticket in settled:
             for tally in ticket.fetch.outcome.sources if ticket.fetch.outcome else ():
                 tally.channel = self._parts.channel.offer().channel
-                tally.transport = self.links.transport(tally.instance)
+                tally.transport = self._links.transport(tally.instance)
             ticket.done.set()
         self._parts.on_commit()

@@ -25,7 +25,7 @@ from p2p.backend.chunks import ChunkState
 from p2p.backend.fetch_context import FetchContext
 from p2p.backend.instance import Placement
 from p2p.backend.readings import Reading, Readings
-from p2p.wire.messages import LeaseGranted, Located, Message, ReportMismatch
+from p2p.wire.messages import Holder, LeaseGranted, Located, Message, ReportMismatch
 
 
 class Fetch:
@@ -69,8 +69,13 @@ class Fetch:
 
     # ------------------------------------------------------------------ questions and answers
 
-    def start(self, tag: Tag) -> None:
-        """Takes what is here already and asks the directory for the rest, under ``tag``."""
+    def start(self, tag: Tag, guess: Holder | None = None) -> None:
+        """Takes what is here already and asks for the rest.
+
+        Args:
+            tag: of the question to the directory.
+            guess: a holder that is asked before the directory has answered.
+        """
         context, index = self._context, self._context.desk.instance.index
         for chunk in self._chunks:
             entry = index.get(chunk.key)
@@ -85,6 +90,8 @@ class Fetch:
         missing = context.keys[self._num_local :]
         question = context.desk.instance.question(missing, context.tenant)
         self._is_locating = True
+        if guess is not None:
+            self._borrowing.ask_ahead(guess, context.started_s)
         context.desk.emit(AskController(tag, question))
 
     def on_located(self, answer: Message | None, now_s: float) -> None:
@@ -96,7 +103,7 @@ class Fetch:
         if isinstance(answer, Located):
             self._borrowing.plan(answer, now_s)
         else:
-            self._chunks.lose_rest(ShortReason.CONTROLLER_SILENT, "no answer to locate")
+            self._borrowing.plan_nothing()
         self._step(now_s)
 
     def waits_for(self, tag: Tag) -> bool:
@@ -107,7 +114,7 @@ class Fetch:
         """Takes a holder's answer to a lease request or renewal; None if it is unreachable."""
         if self.outcome is not None:
             return
-        self._borrowing.on_answer(tag, answer)
+        self._borrowing.on_answer(tag, answer, now_s)
         if isinstance(answer, LeaseGranted):
             self._mark(Phase.AFTER_LEASE, now_s)
         self._step(now_s)
@@ -149,7 +156,7 @@ class Fetch:
         reading = self._readings[read_id]
         if not reading.is_given_up:
             reading.borrower.read_ended(now_s)
-            self._context.desk.book.down(reading.name, reason, now_s)
+            self._context.desk.down(reading.name, reason, now_s)
             detail = f"{reading.name}: {reason}"
             self._readings.fail(reading, ShortReason.READ_FAILED, detail)
         self._readings.forget(read_id)
@@ -246,7 +253,8 @@ class Fetch:
     def _abandon(self, reading: Reading, reason: ShortReason, detail: str, now_s: float) -> None:
         """Gives a read up and leaves its holder."""
         self._readings.give_up(reading, now_s)
-        self._context.desk.book.down(reading.name, detail, now_s)
+        if now_s >= reading.submitted_s + self._context.limits.silence_s:
+            self._context.desk.down(reading.name, detail, now_s)
         self._readings.fail(reading, reason, f"{reading.name}: {detail}")
 
     def _commit(self, position: int, slot: int, roots: tuple[int, ...], tally: SourceTally) -> None:
@@ -304,6 +312,8 @@ class Fetch:
             sources=sorted((t for t in tallies if t.num_chunks), key=lambda t: -t.num_chunks),
             phases_s=self._phases_s,
         )
+        if self.outcome.sources:
+            self._context.desk.book.served(self.outcome.sources[0].instance)
         self._context.is_delivered = True
         self._borrowing.release_all()
 

@@ -26,16 +26,20 @@ class FetchLimits:
         reads_per_holder: reads under way at one holder.
         ask_timeout_s: a holder that does not answer within this is left, or within a quarter of
             the budget if that is shorter.
+        silence_s: a holder that has not answered for so long is left alone by everybody.
         stall_s: a read that takes longer is given up, or longer than a third of the budget.
+        ahead_bytes: a fetch of at most so much asks a likely holder before the directory answers.
         lease_slack_s: leases are asked for the budget and this.
         plan: how runs are spread.
     """
 
-    window_bytes: int = 16 << 20
-    num_windows: int = 8
-    reads_per_holder: int = 2
+    window_bytes: int = 8 << 20
+    num_windows: int = 16
+    reads_per_holder: int = 4
     ask_timeout_s: float = 1.0
+    silence_s: float = 0.1
     stall_s: float = 5.0
+    ahead_bytes: int = 16 << 20
     lease_slack_s: float = 0.5
     plan: PlanLimits = field(default_factory=PlanLimits)
 
@@ -59,6 +63,10 @@ class Desk(Protocol):
 
     def ask(self, holder: Holder, message: Message, now_s: float) -> Tag:
         """Sends a request to a holder, after a hello where that is due."""
+        ...
+
+    def down(self, instance: str, reason: str, now_s: float) -> None:
+        """A holder does not work: every fetch is told."""
         ...
 
     def give_back(self, holder: Holder, token: int) -> None:

@@ -4,6 +4,7 @@ The holder's side is one function. The reader's side is a state machine per peer
 linked; or refused, or down until a time that backs off. No I/O, no clock, no threads.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum
 
@@ -12,6 +13,7 @@ from p2p.wire.messages import Hello, Holder, Refusal, RefusalCode, Register, Wel
 
 _BACKOFF_FIRST_S = 0.25
 _BACKOFF_MAX_S = 30.0
+_WRONG_GUESSES_MAX = 2
 _GREET_AGAIN_S = 0.5  # a hello or its answer can be lost with the connection
 
 
@@ -49,6 +51,8 @@ class Peer:
     greeted_s: float = 0.0
     retry_at_s: float = 0.0
     backoff_s: float = _BACKOFF_FIRST_S
+    num_wrong_guesses: int = 0
+    silent_since_s: float | None = None
 
 
 class PeerBook:
@@ -56,6 +60,46 @@ class PeerBook:
 
     def __init__(self) -> None:
         self._peers: dict[str, Peer] = {}
+        self._last_source = ""
+
+    def served(self, instance: str) -> None:
+        """The last fetch got most of its chunks from this holder."""
+        self._last_source = instance
+
+    def likely_holder(self) -> Holder | None:
+        """Returns whom the next fetch may ask before the directory has answered, if anybody.
+
+        It is the holder that served the last fetch, as long as such guesses come true.
+        """
+        peer = self._peers.get(self._last_source)
+        if peer is None or peer.state is not PeerState.LINKED:
+            return None
+        return peer.holder if peer.num_wrong_guesses < _WRONG_GUESSES_MAX else None
+
+    def judge_guess(self, holders: Collection[str]) -> None:
+        """Compares the guess with those who really hold what a fetch wanted first."""
+        peer = self._peers.get(self._last_source)
+        if peer is not None:
+            is_right = self._last_source in holders
+            peer.num_wrong_guesses = 0 if is_right else peer.num_wrong_guesses + 1
+
+    def asked(self, instance: str, now_s: float) -> None:
+        """A request was sent to a holder."""
+        peer = self._peers.get(instance)
+        if peer is not None and peer.silent_since_s is None:
+            peer.silent_since_s = now_s
+
+    def heard(self, instance: str) -> None:
+        """A holder answered something."""
+        peer = self._peers.get(instance)
+        if peer is not None:
+            peer.silent_since_s = None
+
+    def is_silent(self, instance: str, now_s: float, patience_s: float) -> bool:
+        """Returns whether a holder has left requests of so long ago unanswered, and all since."""
+        peer = self._peers.get(instance)
+        since_s = None if peer is None else peer.silent_since_s
+        return since_s is not None and now_s >= since_s + patience_s
 
     def get(self, instance: str) -> Peer | None:
         """Returns what is known of a holder."""
@@ -108,6 +152,14 @@ class PeerBook:
         peer.state = PeerState.LINKED
         peer.backoff_s = _BACKOFF_FIRST_S
 
+    def unlinked(self, instance: str) -> None:
+        """The channel's end is gone; whoever needs the holder greets it anew, at once."""
+        peer = self._peers.get(instance)
+        if peer is not None and peer.state is PeerState.LINKED:
+            peer.state = PeerState.DOWN
+            peer.reason = "the link is being renewed"
+            peer.retry_at_s = 0.0
+
     def refused(self, instance: str, reason: str) -> None:
         """The holder said no; only another start of it can change that."""
         peer = self._peers[instance]
@@ -121,5 +173,6 @@ class PeerBook:
             return
         peer.state = PeerState.DOWN
         peer.reason = reason
+        peer.silent_since_s = None
         peer.retry_at_s = now_s + peer.backoff_s
         peer.backoff_s = min(peer.backoff_s * 2, _BACKOFF_MAX_S)

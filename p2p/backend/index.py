@@ -47,7 +47,7 @@ class IndexEntry:
 
     def is_readable_by(self, tenant: str) -> bool:
         """True if the entry is sound, and belongs to the tenant or to everybody."""
-        return not self.is_damaged and self.tenant in {"", tenant}
+        return not self.is_damaged and (not self.tenant or self.tenant == tenant)
 
 
 class Index:
@@ -78,6 +78,17 @@ class Index:
                 break
             found.append(entry)
         return found
+
+    def readable(self, keys: Sequence[ChunkKey], tenant: str) -> list[IndexEntry | None]:
+        """Returns the entry of each key, or None where there is none for this tenant."""
+        entries = map(self._entries.get, keys)
+        return [e if e is not None and e.is_readable_by(tenant) else None for e in entries]
+
+    def lend(self, entry: IndexEntry) -> None:
+        """Pins a chunk and marks a use."""
+        entry.num_pins += 1
+        self._uses += 1
+        entry.used = self._uses
 
     def add(self, entry: IndexEntry) -> None:
         """Adds a chunk; its key must be new."""

@@ -96,6 +96,7 @@ class InstanceCore:
         self.counters: Counter[str] = Counter()
         self.suspects: deque[Suspect] = deque(maxlen=256)
         self.is_closing = False
+        self.namespace_id = identity.namespace.id
         self._tier = tier
         self._chunk_bytes = identity.layout.chunk_bytes * identity.layout.tensor_parallel
         self._readers: dict[str, int] = {}
@@ -118,7 +119,7 @@ class InstanceCore:
         """
         blob, key_bytes = join_keys(keys)
         return Locate(
-            namespace=self.identity.namespace.id,
+            namespace=self.namespace_id,
             keys=blob,
             key_bytes=key_bytes,
             instance=self.identity.instance,
@@ -202,7 +203,7 @@ class InstanceCore:
     def carry_out_orders(self) -> None:
         """Does what the controller asked for."""
         for order in self.membership.take_orders():
-            dropped = self.clear() if order.namespace == self.identity.namespace.id else 0
+            dropped = self.clear() if order.namespace == self.namespace_id else 0
             self.membership.order_done(order, dropped)
 
     # ------------------------------------------------------------------ answers to peers
@@ -257,16 +258,20 @@ class InstanceCore:
             return refusal
         reader = Reader(request.instance, request.incarnation)
         keys = split_keys(request.keys, request.key_bytes)
-        entries = tuple(self.index.prefix(keys, request.tenant))
-        num_bytes = len(entries) * self._chunk_bytes
+        found = self.index.readable(keys, request.tenant)
+        num_max = self.leases.room(reader) // self._chunk_bytes
+        entries, missing = _as_far_as(found, num_max)
+        is_cut = len(entries) + len(missing) < len(found)
         if not entries:
-            return LeaseGranted(token=0, ttl_ms=0, slots=(), generations=(), roots=())
-        if not self.leases.can_grant(reader, num_bytes):
-            self.counters["leases_busy"] += 1
-            return LeaseBusy(retry_after_ms=_BUSY_RETRY_MS)
+            if is_cut:
+                self.counters["leases_busy"] += 1
+                return LeaseBusy(retry_after_ms=_BUSY_RETRY_MS)
+            return LeaseGranted(
+                token=0, ttl_ms=0, slots=(), generations=(), roots=(), missing=missing
+            )
         for entry in entries:
-            self.index.pin(entry)
-            self.index.touch(entry)
+            self.index.lend(entry)
+        num_bytes = len(entries) * self._chunk_bytes
         lease = self.leases.grant(reader, entries, num_bytes, request.ttl_ms / 1000, now_s)
         self.counters["leases_granted"] += 1
         return LeaseGranted(
@@ -275,6 +280,8 @@ class InstanceCore:
             slots=tuple(entry.slot for entry in entries),
             generations=tuple(entry.generation for entry in entries),
             roots=tuple(zip(*(entry.roots for entry in entries), strict=True)),
+            missing=missing,
+            retry_after_ms=_BUSY_RETRY_MS if is_cut else 0,
         )
 
     def _refuse_lease(self, request: LeaseRequest) -> Refusal | None:
@@ -284,11 +291,11 @@ class InstanceCore:
             refusal = Refusal(code=RefusalCode.CLOSING)
         elif wanted != own.incarnation:
             refusal = self._stale("holder_incarnation", own.incarnation, wanted)
-        elif request.namespace != own.namespace.id:
+        elif request.namespace != self.namespace_id:
             refusal = Refusal(
                 code=RefusalCode.NAMESPACE,
                 field="namespace",
-                ours=own.namespace.id,
+                ours=self.namespace_id,
                 theirs=request.namespace,
             )
         elif self._readers.get(request.instance) != request.incarnation:
@@ -372,3 +379,19 @@ class InstanceCore:
         for entry in self.index:
             if entry.generation != self.slots.generation(entry.slot):
                 raise AssertionError(f"chunk {entry.key.hex()} has an old generation")
+
+
+def _as_far_as(
+    found: Sequence[IndexEntry | None], num_max: int
+) -> tuple[tuple[IndexEntry, ...], tuple[int, ...]]:
+    """Returns the first so many entries, and the numbers of the gaps before and between them."""
+    entries: list[IndexEntry] = []
+    missing: list[int] = []
+    for number, entry in enumerate(found):
+        if entry is None:
+            missing.append(number)
+        elif len(entries) < num_max:
+            entries.append(entry)
+        else:
+            break
+    return tuple(entries), tuple(missing)

@@ -66,11 +66,12 @@ class LeaseTable:
         """Bytes lent at this moment; a chunk lent twice counts twice."""
         return sum(lease.num_bytes for lease in self._leases.values())
 
-    def can_grant(self, reader: Reader, num_bytes: int) -> bool:
-        """True if the reader stays inside its limits with one more lease of this size."""
+    def room(self, reader: Reader) -> int:
+        """Returns how many bytes the reader may borrow with one more lease."""
         held = [lease for lease in self._leases.values() if lease.reader == reader]
-        within = sum(lease.num_bytes for lease in held) + num_bytes <= self.limits.bytes_per_reader
-        return within and len(held) < self.limits.num_per_reader
+        if len(held) >= self.limits.num_per_reader:
+            return 0
+        return self.limits.bytes_per_reader - sum(lease.num_bytes for lease in held)
 
     def grant(
         self,

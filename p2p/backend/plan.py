@@ -5,7 +5,7 @@ reader, so that readers spread). A long run is read from several of them at once
 its alternates. No I/O, no clock, no threads.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import xxhash
@@ -72,7 +72,8 @@ def plan_runs(
     """
     runs: list[PlannedRun] = []
     for run in located.runs:
-        holders = [located.holders[number] for number in run.holders]
+        known = len(located.holders)
+        holders = [located.holders[number] for number in run.holders if 0 <= number < known]
         usable = [h for h in holders if h.instance != reader.instance and is_usable(h)]
         ordered = tuple(sorted(usable, key=lambda holder: _rank(holder, reader)))
         wanted = max(1, run.count * chunk_bytes // limits.stripe_bytes)
@@ -90,13 +91,3 @@ def _distance(holder: Holder, reader: Place) -> int:
     if holder.host and holder.host == reader.host:
         return 0
     return 1 if holder.rack and holder.rack == reader.rack else 2
-
-
-def longest(runs: Sequence[PlannedRun]) -> int:
-    """Returns how many leading chunks have at least one holder."""
-    end = runs[0].start if runs else 0
-    for run in runs:
-        if run.start != end or not run.holders:
-            break
-        end = run.start + run.count
-    return end

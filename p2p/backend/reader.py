@@ -19,7 +19,7 @@ from p2p.backend.actions import (
 from p2p.backend.chunks import ChunkTable
 from p2p.backend.fetch import Fetch
 from p2p.backend.fetch_context import FetchContext, FetchLimits
-from p2p.backend.handshake import PeerBook
+from p2p.backend.handshake import PeerBook, PeerState
 from p2p.backend.instance import InstanceCore
 from p2p.errors import ArgumentError
 from p2p.keys import ChunkKey, check_keys
@@ -59,6 +59,9 @@ class _Desk:
     def ask(self, holder: Holder, message: Message, now_s: float) -> Tag:
         return self._reader.ask(self._owner(), holder, message, now_s)
 
+    def down(self, instance: str, reason: str, now_s: float) -> None:
+        self._reader.down(instance, reason, now_s)
+
     def give_back(self, holder: Holder, token: int) -> None:
         self._reader.give_back(holder, token)
 
@@ -97,6 +100,7 @@ class ReaderCore:
         self._fetches: dict[int, Fetch] = {}
         self._question_by_fetch: dict[int, Tag] = {}
         self._phases: list[tuple[Fetch, Phase]] = []
+        self._fallen: list[str] = []
 
     @property
     def fetches(self) -> Sequence[Fetch]:
@@ -132,7 +136,13 @@ class ReaderCore:
         self._fetch_by_tag[tag] = fetch
         self._question_by_fetch[id(fetch)] = tag
         self._fetches[id(fetch)] = fetch
-        fetch.start(tag)
+        guess = self.book.likely_holder()
+        if guess is not None and fetch.num_chunks * self.instance.chunk_bytes <= (
+            self.limits.ahead_bytes
+        ):
+            fetch.start(tag, guess)
+        else:
+            fetch.start(tag)
         self._sweep(fetch)
         return fetch
 
@@ -148,17 +158,21 @@ class ReaderCore:
         fetch = self._fetch_by_tag.pop(tag, None)
         if fetch is not None:
             fetch.on_located(answer, now_s)
-            self._sweep(fetch)
+            self._settle(fetch, now_s)
 
     def on_peer(self, tag: Tag, answer: Message | None, now_s: float) -> None:
         """Takes a holder's answer, or None if it is unreachable."""
         greeted = self._hello_by_tag.pop(tag, None)
+        holder = greeted or self._holder_by_tag.pop(tag, None)
+        if holder is None:
+            return
+        if answer is not None:
+            self.book.heard(holder.instance)
         if greeted is not None:
             self._on_hello(greeted, answer, now_s)
             return
         fetch = self._fetch_by_tag.pop(tag, None)
-        holder = self._holder_by_tag.pop(tag, None)
-        if fetch is None or holder is None:
+        if fetch is None:
             return
         if isinstance(answer, LeaseGranted) and not fetch.waits_for(tag):
             if answer.slots:  # it came after the fetch had stopped waiting for it
@@ -167,38 +181,52 @@ class ReaderCore:
         if isinstance(answer, Refusal):
             self._on_refusal(holder, answer, now_s)
         fetch.on_answer(tag, answer, now_s)
-        self._sweep(fetch)
+        self._settle(fetch, now_s)
 
-    def on_link(self, instance: str, problem: str | None, now_s: float) -> None:
+    def awaits_link(self, holder: Holder) -> bool:
+        """Returns whether the outcome of an `OpenLink` still matters."""
+        peer = self.book.get(holder.instance)
+        return (
+            peer is not None
+            and peer.state is PeerState.WELCOMED
+            and peer.holder.incarnation == holder.incarnation
+        )
+
+    def on_link(self, holder: Holder, problem: str | None, now_s: float) -> None:
         """The channel is connected to a holder, or could not be."""
+        if not self.awaits_link(holder):
+            return
         if problem is None:
-            self.book.linked(instance)
+            self.book.linked(holder.instance)
         else:
-            self.book.down(instance, problem, now_s)
-        self._tell_fetches(instance, now_s)
+            self.down(holder.instance, problem, now_s)
+        self._tell_fetches(holder.instance, now_s)
 
-    def on_read_done(self, read_id: ReadId, now_s: float) -> None:
-        """All bytes of a read are there."""
+    def on_link_lost(self, instance: str) -> None:
+        """A link that worked is gone, through no fault of the holder: greet it anew."""
+        self.book.unlinked(instance)
+
+    def on_read_done(self, read_id: ReadId, now_s: float) -> bool:
+        """All bytes of a read are there; returns whether `Verify` follows."""
         fetch = self._fetch_by_read[read_id]
         fetch.on_read_done(read_id, now_s)
-        if not fetch.is_reading(read_id):
+        is_wanted = fetch.is_reading(read_id)
+        if not is_wanted:
             del self._fetch_by_read[read_id]
-        self._sweep(fetch)
+        self._settle(fetch, now_s)
+        return is_wanted
 
     def on_read_failed(self, read_id: ReadId, reason: str, now_s: float) -> None:
         """A read ended badly and has quiesced."""
         fetch = self._fetch_by_read.pop(read_id)
-        name = fetch.holder_of(read_id)
         fetch.on_read_failed(read_id, reason, now_s)
-        self._tell_fetches(name, now_s)
-        self._sweep(fetch)
+        self._settle(fetch, now_s)
 
     def on_read_broken(self, read_id: ReadId, reason: str, now_s: float) -> None:
         """A read ended badly and may still touch memory; `on_quiesced` follows."""
         fetch = self._fetch_by_read[read_id]
-        name = fetch.holder_of(read_id)
         fetch.on_read_broken(read_id, reason, now_s)
-        self._tell_fetches(name, now_s)
+        self._settle(fetch, now_s)
 
     def on_quiesced(self, read_id: ReadId) -> None:
         """A given-up read can no longer touch memory."""
@@ -211,13 +239,13 @@ class ReaderCore:
         """The digests of a read's chunks were computed."""
         fetch = self._fetch_by_read.pop(read_id)
         fetch.on_verified(read_id, roots, now_s)
-        self._sweep(fetch)
+        self._settle(fetch, now_s)
 
     def on_time(self, now_s: float) -> None:
         """Time alone."""
         for fetch in self.fetches:
             fetch.on_time(now_s)
-            self._sweep(fetch)
+            self._settle(fetch, now_s)
 
     def next_deadline_s(self) -> float | None:
         """Returns when `on_time` has something to do."""
@@ -240,12 +268,18 @@ class ReaderCore:
         """Sends a request to a holder, after a hello where that is due."""
         if self.book.greet(holder, now_s):
             self._greet(holder)
+        self.book.asked(holder.instance, now_s)
         tag = self._next_tag()
         self._fetch_by_tag[tag] = fetch
         self._holder_by_tag[tag] = holder
         self._forget_old_tags()
         self._actions.append(AskPeer(tag, holder, message))
         return tag
+
+    def down(self, instance: str, reason: str, now_s: float) -> None:
+        """A holder does not work; whoever caused this call settles what follows for others."""
+        self.book.down(instance, reason, now_s)
+        self._fallen.append(instance)
 
     def give_back(self, holder: Holder, token: int) -> None:
         """Releases a lease at its holder, without waiting for an answer."""
@@ -297,22 +331,28 @@ class ReaderCore:
                 self.instance.counters[f"peer_refused_{answer.field or answer.code.value}"] += 1
                 self.book.refused(name, reason)
             else:
-                self.book.down(name, reason, now_s)
+                self.down(name, reason, now_s)
         else:
-            self.book.down(name, "no answer to hello", now_s)
+            self.down(name, "no answer to hello", now_s)
         self._tell_fetches(name, now_s)
 
     def _on_refusal(self, holder: Holder, refusal: Refusal, now_s: float) -> None:
         """A holder that forgot us, restarted or leaves must be greeted anew, after a while."""
         codes = {RefusalCode.UNKNOWN_INSTANCE, RefusalCode.STALE_INCARNATION, RefusalCode.CLOSING}
         if refusal.code in codes:
-            self.book.down(holder.instance, refusal.code.value, now_s)
+            self.down(holder.instance, refusal.code.value, now_s)
             self._actions.append(DropPeer(holder.instance))
 
     def _tell_fetches(self, instance: str, now_s: float) -> None:
         for fetch in self.fetches:
             fetch.on_peer(instance, now_s)
-            self._sweep(fetch)
+            self._settle(fetch, now_s)
+
+    def _settle(self, fetch: Fetch, now_s: float) -> None:
+        """A fetch has moved: drops it if it is over, and tells all of holders that it gave up."""
+        self._sweep(fetch)
+        while self._fallen:
+            self._tell_fetches(self._fallen.pop(), now_s)
 
     def _sweep(self, fetch: Fetch) -> None:
         if fetch.is_finished and self._fetches.pop(id(fetch), None) is not None:
@@ -324,6 +364,8 @@ class ReaderCore:
             oldest = next(iter(self._holder_by_tag))
             del self._holder_by_tag[oldest]
             self._fetch_by_tag.pop(oldest, None)
+        while len(self._hello_by_tag) > _MAX_OPEN_QUESTIONS:
+            del self._hello_by_tag[next(iter(self._hello_by_tag))]
 
     def _next_tag(self) -> Tag:
         return Tag(next(self._tags))

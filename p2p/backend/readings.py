@@ -118,8 +118,12 @@ class Readings:
         for reading in self._readings.values():
             if reading.is_under_way:
                 times.append(reading.submitted_s + self._context.stall_s)
-                if not self._context.is_delivered and reading.grant.renewal_asked_s is None:
-                    times.append(reading.grant.renew_at_s)
+                if not self._context.is_delivered and reading.grant.is_open:
+                    asked_s = reading.grant.renewal_asked_s
+                    patience_s = self._context.ask_timeout_s
+                    times.append(
+                        reading.grant.renew_at_s if asked_s is None else asked_s + patience_s
+                    )
         return times
 
     def _submit_window(self, borrower: Borrower, now_s: float) -> bool:
@@ -152,7 +156,8 @@ class Readings:
         grant.num_reading += 1
         borrower.read_started(now_s)
         remote = tuple(grant.remote_by_position[position] for position in positions)
-        self._context.desk.emit(Read(read_id, reading.name, slots, remote))
+        keys = tuple(self._context.keys[position] for position in positions)
+        self._context.desk.emit(Read(read_id, reading.name, keys, slots, remote))
 
     def _next_window(
         self, borrower: Borrower, now_s: float

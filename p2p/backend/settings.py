@@ -30,8 +30,11 @@ class BackendConfig(Settings, frozen=True, kw_only=True):
         budget_s: of a fetch that names none.
         lease_s: longest lease that is granted without renewal.
         lease_bytes_per_reader: most that one reader may borrow at a time.
+        ahead_bytes: a fetch of at most so much asks the holder that served the last one for a lease
+            while the directory is still looking; 0 always waits for the directory.
         window_bytes: largest read that is submitted at once.
         quarantine_s: a given-up transfer that has not quiesced by then has its agent torn down.
+        num_lanes: threads that read large chunks and verify them.
         host: name of the machine; peers with the same one are near. By default its boot id.
         rack: label of the rack; peers with the same one are nearer than others.
         keys_dir: folder of CURVE keys; empty leaves the control plane open to everyone.
@@ -52,8 +55,10 @@ class BackendConfig(Settings, frozen=True, kw_only=True):
     budget_s: _Seconds = 0.5
     lease_s: _Seconds = 10.0
     lease_bytes_per_reader: Annotated[int, msgspec.Meta(ge=1)] = 1 << 40
-    window_bytes: Annotated[int, msgspec.Meta(ge=1)] = 16 << 20
+    ahead_bytes: Annotated[int, msgspec.Meta(ge=0)] = 16 << 20
+    window_bytes: Annotated[int, msgspec.Meta(ge=1)] = 8 << 20
     quarantine_s: _Seconds = 5.0
+    num_lanes: Annotated[int, msgspec.Meta(ge=1, le=64)] = 2
     host: Annotated[str, msgspec.Meta(max_length=256)] = ""
     rack: Annotated[str, msgspec.Meta(max_length=256)] = ""
     keys_dir: str = ""

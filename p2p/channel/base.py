@@ -20,6 +20,7 @@ __all__ = [
     "Channel",
     "ChannelName",
     "ChannelOffer",
+    "Dialled",
     "Link",
     "Transfer",
     "TransferState",
@@ -97,8 +98,21 @@ class Link(Protocol):
         """Returns what moves the bytes, such as ``cma`` or ``tcp``, or ``unknown``."""
         ...
 
+    def is_up(self) -> bool:
+        """Returns false once every later transfer would be refused."""
+        ...
+
     def close(self) -> None:
         """Ends the link. Its unfinished transfers are cancelled and quiesce as they would."""
+        ...
+
+
+class Dialled(Protocol):
+    """A peer that answered; only the kind of channel that dialled looks inside."""
+
+    @property
+    def peer(self) -> str:
+        """The peer's name in our words."""
         ...
 
 
@@ -109,13 +123,34 @@ class Channel(Protocol):
         """Returns what a peer needs to connect to us; constant for the channel's life."""
         ...
 
-    def connect(self, peer: str, offer: ChannelOffer, timeout_s: float) -> Link:
-        """Connects to a peer's offer, replacing an earlier link to the same peer. Blocks.
+    def dial(self, peer: str, offer: ChannelOffer, timeout_s: float) -> Dialled:
+        """Finds out whether a peer answers; leaves links alone. Blocks; any thread may call it.
 
         Raises:
             PeerUnreachableError: the peer does not answer within ``timeout_s``.
             PeerRefusedError: channel or region do not fit ours; names the field.
             ProtocolError: the metadata is not this channel's.
+        """
+        ...
+
+    def attach(self, dialled: Dialled) -> Link:
+        """Returns a link to a peer that just answered, replacing an earlier link to it.
+
+        What `dial` returned on this channel serves its siblings too.
+
+        Raises:
+            PeerUnreachableError: it died since.
+        """
+        ...
+
+    def connect(self, peer: str, offer: ChannelOffer, timeout_s: float) -> Link:
+        """Dials and attaches. Blocks; raises what the two raise."""
+        ...
+
+    def sibling(self) -> "Channel":
+        """Returns a channel over the same region for another thread; it serves nobody itself.
+
+        It is closed before this one.
         """
         ...
 

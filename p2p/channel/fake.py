@@ -7,13 +7,14 @@ peer leaves transfers pending, a killed one fails them. Deterministic: no thread
 
 import ctypes
 from collections import deque
+from dataclasses import dataclass
 
 from p2p.agent.nixl_agent import Operation
-from p2p.channel.base import BlockIndexes, ChannelName, ChannelOffer, TransferState
+from p2p.channel.base import BlockIndexes, ChannelName, ChannelOffer, Dialled, TransferState
 from p2p.channel.fake_network import FakeNetwork, Health, Pace
 from p2p.channel.fit import check_fit
 from p2p.channel.indexes import checked_pair
-from p2p.errors import ClosedError, LinkDownError, PeerUnreachableError
+from p2p.errors import ArgumentError, ClosedError, LinkDownError, PeerUnreachableError
 from p2p.regions import Region
 
 __all__ = ["FAKE", "FakeChannel", "FakeLink", "FakeNetwork", "FakeTransfer", "Health", "Pace"]
@@ -135,6 +136,10 @@ class FakeLink:
         for transfer in tuple(self.in_flight):
             transfer.cancel()
 
+    def is_up(self) -> bool:
+        """Returns false once every later transfer would be refused."""
+        return not self._down
+
     def can_move(self) -> bool:
         """Returns whether both ends run."""
         return self.local.health is self.remote.health is Health.RUNNING
@@ -171,6 +176,14 @@ class FakeLink:
         return transfer
 
 
+@dataclass(frozen=True, slots=True)
+class FakeDialled:
+    """A peer that was running."""
+
+    peer: str
+    remote: "FakeChannel"
+
+
 class FakeChannel:
     """A process's endpoint on a fake network; implements `p2p.channel.base.Channel`.
 
@@ -200,8 +213,8 @@ class FakeChannel:
         """Returns what a peer needs to connect."""
         return self._offer
 
-    def connect(self, peer: str, offer: ChannelOffer, timeout_s: float) -> FakeLink:
-        """Connects at once, or finds at once that the time would run out."""
+    def dial(self, peer: str, offer: ChannelOffer, timeout_s: float) -> FakeDialled:
+        """Finds the peer, or finds at once that the time would run out."""
         if self._is_closed:
             raise ClosedError(f"the fake channel of {self.name} is closed")
         check_fit(peer, FAKE, self.region, offer)
@@ -209,12 +222,31 @@ class FakeChannel:
         if remote.health is not Health.RUNNING:
             reason = f"no answer in {timeout_s} s: {remote.health.value}"
             raise PeerUnreachableError(peer, reason)
+        return FakeDialled(peer, remote)
+
+    def attach(self, dialled: Dialled) -> FakeLink:
+        """Connects to a peer that was running."""
+        if self._is_closed:
+            raise ClosedError(f"the fake channel of {self.name} is closed")
+        if not isinstance(dialled, FakeDialled):
+            raise ArgumentError("dialled", type(dialled).__name__, "is of another channel")
+        peer = dialled.peer
+        if dialled.remote.health is Health.DEAD:
+            raise PeerUnreachableError(peer, "it died since")
         if peer in self._link_by_peer:
             self._link_by_peer[peer].close()
             self._retired.append(self._link_by_peer[peer])
-        link = FakeLink(peer, self, remote)
+        link = FakeLink(peer, self, dialled.remote)
         self._link_by_peer[peer] = link
         return link
+
+    def connect(self, peer: str, offer: ChannelOffer, timeout_s: float) -> FakeLink:
+        """Dials and attaches."""
+        return self.attach(self.dial(peer, offer, timeout_s))
+
+    def sibling(self) -> "FakeChannel":
+        """Returns another channel of the same process over the same region."""
+        return FakeChannel(self.network, self.name, self.region)
 
     def quarantined(self) -> int:
         """Returns how many given-up transfers are in flight, after making progress."""

@@ -6,12 +6,13 @@ an agent stops what is in flight.
 """
 
 import logging
+from dataclasses import dataclass
 
 from p2p.agent.nixl_config import NixlConfig
-from p2p.agent.probe import Target, probe
+from p2p.agent.probe import Proof, Target, probe
 from p2p.agent.reading import ReadingAgent
 from p2p.agent.serving import ServingAgent
-from p2p.channel.base import ChannelName, ChannelOffer
+from p2p.channel.base import ChannelName, ChannelOffer, Dialled
 from p2p.channel.fit import check_fit
 from p2p.channel.nixl_link import NixlLink
 from p2p.errors import ArgumentError, ClosedError, P2PError
@@ -22,6 +23,19 @@ _MAX_PIECES = (1 << 31) - 1
 NIXL = ChannelName("nixl")
 
 
+@dataclass(frozen=True, slots=True)
+class NixlDialled:
+    """A peer that a throw-away agent has proven alive."""
+
+    target: Target
+    proof: Proof
+
+    @property
+    def peer(self) -> str:
+        """The peer's name in our words."""
+        return self.target.peer
+
+
 class NixlChannel:
     """A rank's region, served and connected through NIXL; implements `p2p.channel.base.Channel`.
 
@@ -29,6 +43,7 @@ class NixlChannel:
         region: served to peers, and the local side of every transfer. The caller keeps its
             memory mapped until the process ends.
         config: settings of NIXL.
+        serving: the agent of a sibling that serves the region already.
 
     Raises:
         PluginMissingError: NIXL is not installed or does not start.
@@ -36,13 +51,19 @@ class NixlChannel:
         ArgumentError: the region contradicts itself or has too many blocks.
     """
 
-    def __init__(self, region: Region, config: NixlConfig | None = None) -> None:
+    def __init__(
+        self,
+        region: Region,
+        config: NixlConfig | None = None,
+        serving: ServingAgent | None = None,
+    ) -> None:
         region.check()
         if region.count * len(region.segments) > _MAX_PIECES:
             raise ArgumentError("region.count", region.count, "too many blocks for 32-bit indexes")
         self._region = region
         self._config = config or NixlConfig()
-        self._serving = ServingAgent(region, self._config)
+        self._is_sibling = serving is not None
+        self._serving = serving or ServingAgent(region, self._config)
         self._offer = ChannelOffer(channel=NIXL, metadata=self._serving.metadata, region=region)
         self._shared: ReadingAgent | None = None
         self._link_by_peer: dict[str, NixlLink] = {}
@@ -54,16 +75,21 @@ class NixlChannel:
         """Returns the serving agent's metadata and the region."""
         return self._offer
 
-    def connect(self, peer: str, offer: ChannelOffer, timeout_s: float) -> NixlLink:
-        """Connects to a peer's offer once a throw-away agent has proven it alive. Blocks.
-
-        The earlier link to the peer lives until the proof is there.
-        """
+    def dial(self, peer: str, offer: ChannelOffer, timeout_s: float) -> NixlDialled:
+        """Lets a throw-away agent prove that the peer is alive."""
         if self._is_closed:
             raise ClosedError("the nixl channel is closed")
         check_fit(peer, NIXL, self._region, offer)
         target = Target(peer, offer.metadata, offer.region)
-        proof = probe(target, self._config, timeout_s)
+        return NixlDialled(target, probe(target, self._config, timeout_s))
+
+    def attach(self, dialled: Dialled) -> NixlLink:
+        """Adds a peer that was proven alive to a reading agent."""
+        if self._is_closed:
+            raise ClosedError("the nixl channel is closed")
+        if not isinstance(dialled, NixlDialled):
+            raise ArgumentError("dialled", type(dialled).__name__, "is of another channel")
+        peer, target, proof = dialled.peer, dialled.target, dialled.proof
         self._retire(peer)
         reading = self._reading_agent(target, proof.agent)
         try:
@@ -75,6 +101,14 @@ class NixlChannel:
         self._link_by_peer[peer] = link
         _LOGGER.info("nixl: connected to %s over %s", peer, proof.transport)
         return link
+
+    def connect(self, peer: str, offer: ChannelOffer, timeout_s: float) -> NixlLink:
+        """Dials and attaches. The earlier link to the peer lives until the peer has answered."""
+        return self.attach(self.dial(peer, offer, timeout_s))
+
+    def sibling(self) -> "NixlChannel":
+        """Returns a channel with reading agents of its own."""
+        return NixlChannel(self._region, self._config, self._serving)
 
     def quarantined(self) -> int:
         """Returns how many given-up transfers are in flight, after making progress."""
@@ -100,7 +134,8 @@ class NixlChannel:
             self._tear_down(link.reading, "the channel is closed")
         if self._shared is not None:
             self._shared.close()
-        self._serving.close()
+        if not self._is_sibling:
+            self._serving.close()
 
     def _links(self) -> list[NixlLink]:
         return [*self._link_by_peer.values(), *self._retired]

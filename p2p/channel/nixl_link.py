@@ -121,6 +121,10 @@ class NixlLink:
         """Returns what moved the bytes of the probe with which the link was made."""
         return self._transport
 
+    def is_up(self) -> bool:
+        """Returns false once every later transfer would be refused."""
+        return not self._down
+
     def close(self) -> None:
         """Ends the link; what is in flight is given up and keeps its resources until quiesced."""
         if self._is_closed:

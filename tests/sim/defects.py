@@ -50,7 +50,7 @@ def late_read_accepted(patch: Patch) -> None:
     """A read counts whenever it ended."""
 
     def on_read_done(self, read_id, now_s, done=Fetch.on_read_done):
-        self._readings[read_id].grant.asked_s = now_s
+        self._readings[read_id].grant.use_until_s = now_s
         done(self, read_id, now_s)
 
     patch.setattr(Fetch, "on_read_done", on_read_done)
@@ -62,7 +62,7 @@ def renewal_counts_before_its_answer(patch: Patch) -> None:
     def renew(self, now_s, ask=Borrowing.renew):
         ask(self, now_s)
         for grant, asked_s in self._renewals.values():
-            grant.asked_s = max(grant.asked_s, asked_s)
+            grant.use_until_s = max(grant.use_until_s, asked_s + 0.5)
 
     patch.setattr(Borrowing, "renew", renew)
 
@@ -208,21 +208,21 @@ class Defect:
 
 _LATE = ("ended after its lease",)
 DEFECTS = (
-    Defect(no_verification, ("wrong bytes were committed",), 6),
+    Defect(no_verification, ("wrong bytes were committed",), 8),
     Defect(lease_clock_starts_at_the_answer, _LATE, 4),
     Defect(late_read_accepted, _LATE, 4),
-    Defect(renewal_counts_before_its_answer, _LATE, 3),
-    Defect(released_while_reading, _LATE, 3),
+    Defect(renewal_counts_before_its_answer, _LATE, 7),
+    Defect(released_while_reading, _LATE, 9),
     Defect(reuse_before_quiescence, ("while a transfer may write it", "another may write"), 1),
     Defect(quarantine_forever, ("has unfinished fetches", "has quarantine left"), 1),
-    Defect(budget_ignored, ("outlived its budget",), 9),
-    Defect(reader_not_fenced, ("outlived its reader's fencing",), 54),
-    Defect(old_start_not_fenced, ("took its place",), 101),
+    Defect(budget_ignored, ("outlived its budget",), 11),
+    Defect(reader_not_fenced, ("outlived its reader's fencing",), 43),
+    Defect(old_start_not_fenced, ("took its place",), 389),
     Defect(any_start_may_release, (*_LATE, "is not pinned"), 9),
     Defect(leases_never_end, ("still lends",), 3),
-    Defect(forgotten_pins, ("lost a pin", "left the index", "cannot fetch")),
+    Defect(forgotten_pins, ("lost a pin", "left the index", "cannot fetch"), 1),
     Defect(lent_chunks_evicted, ("left the index", "is not its own", "is not pinned"), 1),
     Defect(evictions_untold, ("picture of", "drifted apart")),
-    Defect(any_answer_is_progress, ("is not advertised",), 148),
+    Defect(any_answer_is_progress, ("is not advertised",), 4),
     Defect(gaps_ignored, ("drifted apart", "picture of")),
 )

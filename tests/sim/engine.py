@@ -189,14 +189,17 @@ class Engine:
         life = holder.life
 
         def opened() -> None:
+            if not self.reader.awaits_link(action.holder):
+                return
             line = self._lines.get(holder.name)
             is_same = is_there and holder.is_up and holder.life == life and line is not None
             if is_same and line is not None:
                 line.link_life = life
             problem = None if is_same else "connection refused"
-            self.reader.on_link(holder.name, problem, self._now_s())
+            self.reader.on_link(action.holder, problem, self._now_s())
 
-        self._block(delay_s, "link", opened)
+        work = partial(self.take, opened)
+        instance.later(delay_s, "dialer", f"dials {holder.name}", work)
 
     def _read(self, action: Read) -> None:
         line = self._lines.get(action.instance)
@@ -262,6 +265,7 @@ class Engine:
                 self.on_transfer(transfer)
         if name in self._lines:
             self._lines[name].link_life = None
+            self.reader.on_link_lost(name)
 
     def _drop(self, name: str) -> None:
         line = self._lines.pop(name, None)
@@ -275,7 +279,7 @@ class Engine:
 
     def _line(self, holder: Holder) -> Line:
         line = self._lines.get(holder.instance)
-        if line is not None and line.holder.incarnation == holder.incarnation:
+        if line is not None and line.holder.incarnation >= holder.incarnation:
             return line
         self._drop(holder.instance)
         instance = self._instance

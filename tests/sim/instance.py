@@ -1,7 +1,7 @@
 """One simulated instance: the production cores, a pool of small slots, and what drives them."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -88,14 +88,19 @@ class SimInstance(Server):
         region = Region((Segment(0, CHUNK_BYTES, CHUNK_BYTES),), self.num_slots)
         offer = ChannelOffer(channel="sim", metadata=b"", region=region)
         offers = (RankOffer(rank=0, channels=(offer,)),)
-        limits = LeaseLimits(ttl_s=self.world.lease_ttl_s, bytes_per_reader=24 * CHUNK_BYTES)
+        world = self.world
+        limits = LeaseLimits(
+            ttl_s=world.lease_ttl_s, bytes_per_reader=world.lent_chunks_max * CHUNK_BYTES
+        )
         self.core = InstanceCore(identity, offers, self.num_slots, limits=limits)
-        self.core.feed._max_kept = self.world.max_kept_events
+        self.core.feed._max_kept = world.max_kept_events
         self.pool = Pool(self.num_slots)
         self.callers: list[Caller] = []
         self.num_held = 0
         self.service = PeerService(self)
-        self.engine = Engine(self, ReaderCore(self.core, _LIMITS))
+        self.engine = Engine(
+            self, ReaderCore(self.core, replace(_LIMITS, ahead_bytes=world.ahead_bytes))
+        )
         self.bond = Bond(self)
         self.network.on_start(self)
 

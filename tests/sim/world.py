@@ -47,6 +47,8 @@ class World:
         self.woes = _woes(self.clock)
         self.lease_ttl_s = draw.choice([0.04, 0.12, 0.5, 10.0])
         self.max_kept_events = draw.choice([8, 40, 1 << 20])
+        self.ahead_bytes = draw.choice([0, 1 << 20])
+        self.lent_chunks_max = draw.choice([3, 24, 24])
         self.num_steps = 0
         self.num_fetches = 0
         self.lengths: Counter[str] = Counter()

@@ -7,6 +7,7 @@ import msgspec
 from p2p.keys import MAX_KEY_BYTES, MIN_KEY_BYTES, Namespace
 from p2p.layout import Layout
 from p2p.wire.messages.base import (
+    MAX_KEYS,
     KeyBlob,
     KeyBytes,
     Message,
@@ -37,7 +38,7 @@ class Welcome(Message, frozen=True, kw_only=True):
 
 
 class LeaseRequest(Message, frozen=True, kw_only=True):
-    """Lend me these chunks, as many from the start as you have.
+    """Lend me those of these chunks that you have.
 
     Attributes:
         holder_incarnation: of the holder that the asker means; another one refuses.
@@ -59,9 +60,12 @@ class LeaseGranted(Message, frozen=True, kw_only=True):
 
     Attributes:
         token: names this lease; grows with every grant, so it fences late users.
-        slots: of the leading chunks asked for, in their order; may be fewer, even none.
+        slots: of the chunks that are lent, in the order in which they were asked for; maybe none.
         generations: of those slots.
         roots: digest of each chunk on each rank, rank-major: ``roots[rank][chunk]``.
+        missing: which of the asked chunks are not here. The first ``len(slots) + len(missing)``
+            were looked at; the others are more than the asker may borrow at the moment.
+        retry_after_ms: when to ask for those again.
     """
 
     token: Unsigned
@@ -69,10 +73,17 @@ class LeaseGranted(Message, frozen=True, kw_only=True):
     slots: tuple[int, ...]
     generations: tuple[int, ...]
     roots: tuple[tuple[int, ...], ...]
+    missing: Annotated[tuple[int, ...], msgspec.Meta(max_length=MAX_KEYS)] = ()
+    retry_after_ms: Millis = 0
 
 
 class LeaseBusy(Message, frozen=True, kw_only=True):
-    """Not now: this reader holds too much already, or too much is lent."""
+    """Not now: this reader holds as much as it may, or too much is lent.
+
+    Attributes:
+        retry_after_ms: when to ask again.
+        alternates: other holders to try meanwhile.
+    """
 
     retry_after_ms: Millis
     alternates: tuple[str, ...] = ()

@@ -207,7 +207,7 @@ class Shell:
             case OpenLink():
                 name = action.holder.instance
                 problem = "no route" if name in self.broken_links else None
-                self.reader.on_link(name, problem, self.now_s)
+                self.reader.on_link(action.holder, problem, self.now_s)
             case Read() | CancelRead():
                 self._read(action)
             case Verify():

@@ -10,7 +10,9 @@ from tests.unit.backend.builders import CHUNK_BYTES, instance_core, prompt
 from tests.unit.backend.shell import Shell, content_of
 
 KEYS = prompt(8)
-STRIPED = FetchLimits(plan=PlanLimits(stripe_bytes=CHUNK_BYTES, max_stripes=4), num_windows=8)
+STRIPED = FetchLimits(
+    plan=PlanLimits(stripe_bytes=CHUNK_BYTES, max_stripes=4), num_windows=8, reads_per_holder=2
+)
 
 
 def _shell(*names, limits=None):

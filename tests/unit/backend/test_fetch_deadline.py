@@ -11,8 +11,8 @@ from tests.unit.backend.builders import instance_core, prompt
 from tests.unit.backend.shell import Shell
 
 KEYS = prompt(8)
-LIMITS = FetchLimits(num_windows=4)  # windows of two chunks
-PATIENT = FetchLimits(num_windows=4, stall_s=100.0)
+LIMITS = FetchLimits(num_windows=4, reads_per_holder=2)  # windows of two chunks
+PATIENT = FetchLimits(num_windows=4, reads_per_holder=2, stall_s=100.0)
 
 
 def _shell(*names, limits=LIMITS, lease_s=100.0, num_slots=16):

@@ -48,11 +48,10 @@ def test_bytes_count_per_lease(table):
 
 def test_a_reader_is_limited_in_bytes_and_in_number(table):
     _grant(table, num_bytes=60)
-    assert table.can_grant(R1, 40)
-    assert not table.can_grant(R1, 41)
+    assert table.room(R1) == 40
     _grant(table, num_bytes=0)
-    assert not table.can_grant(R1, 0)
-    assert table.can_grant(OTHER, 100), "limits are per reader"
+    assert table.room(R1) == 0
+    assert table.room(OTHER) == 100, "limits are per reader"
 
 
 def test_a_lease_is_released_once_and_by_its_reader_only(table):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from p2p.backend.plan import Place, PlanLimits, longest, plan_runs
+from p2p.backend.plan import Place, PlanLimits, plan_runs
 from p2p.wire.messages import HolderRun, Located
 from tests.unit.backend.builders import holder
 
@@ -80,5 +80,8 @@ def test_a_run_of_nobody_usable_ends_the_prefix():
         usable=lambda h: h.instance != "down",
     )
     assert (runs[1].holders, runs[1].width) == ((), 0)
-    assert longest(runs) == 2
-    assert longest([]) == 0
+
+
+def test_a_number_that_names_no_holder_is_passed_over():
+    (run,) = _plan([holder("a")], runs=((0, 1, (7, 0, -1)),))
+    assert _names(run) == ["a"]

@@ -1,0 +1,215 @@
+"""Threads that read and verify at the same time, each over reading agents of its own.
+
+A same-host copy occupies a processor, and so does a digest; on one thread they add up. While one
+lane computes digests, which holds the interpreter lock, others copy, which does not. No decisions.
+"""
+
+import logging
+import os
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import assert_never
+
+from p2p.backend.actions import Read, ReadId
+from p2p.backend.lane import Lane, LaneEvent, LinkLost, Quiesced
+from p2p.backend.links import Links, ReadEnd
+from p2p.backend.pool import Pool
+from p2p.channel.base import Channel, Dialled
+
+__all__ = ["LaneParts", "Lanes", "LinkLost", "Quiesced"]
+
+logger = logging.getLogger(__name__)
+_NAP_S = 100e-6
+_QUARANTINE_POLL_S = 0.01
+
+
+@dataclass(frozen=True)
+class LaneParts:
+    """What lanes work with.
+
+    Attributes:
+        channel: siblings of it are read through.
+        pool: where chunks land.
+        clock: in seconds.
+        quarantine_s: a given-up read that has not quiesced by then is fenced.
+        num_lanes: threads.
+        wake_fd: an eventfd that is written when an event is there.
+    """
+
+    channel: Channel
+    pool: Pool
+    clock: Callable[[], float]
+    quarantine_s: float
+    num_lanes: int
+    wake_fd: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Attach:
+    dialled: Dialled
+
+
+@dataclass(frozen=True, slots=True)
+class _Cancel:
+    read_id: ReadId
+
+
+@dataclass(frozen=True, slots=True)
+class _Drop:
+    instance: str
+
+
+_Order = _Attach | Read | _Cancel | _Drop | None
+
+
+class Lanes:
+    """All lanes of one instance. A thread starts with its first read."""
+
+    def __init__(self, parts: LaneParts) -> None:
+        self._events: deque[LaneEvent] = deque()
+        self._cancelled: set[ReadId] = set()
+        self._threads = [
+            _LaneThread(number, parts, self._events, self._cancelled)
+            for number in range(parts.num_lanes)
+        ]
+        self._by_read: dict[ReadId, tuple[_LaneThread, int]] = {}
+        self._dialled: dict[str, Dialled] = {}
+
+    def attach(self, dialled: Dialled) -> None:
+        """Connects every lane to a holder that answered."""
+        self._dialled[dialled.peer] = dialled
+        self._tell_all(_Attach(dialled))
+
+    def submit(self, action: Read, num_bytes: int) -> None:
+        """Starts a read on the lane with the least to do."""
+        thread = min(self._threads, key=lambda thread: thread.num_bytes)
+        if not thread.is_started:
+            thread.start(self._dialled.values())
+        thread.num_bytes += num_bytes
+        self._by_read[action.read_id] = (thread, num_bytes)
+        thread.orders.put(action)
+
+    def cancel(self, read_id: ReadId) -> None:
+        """Gives a read up, if it is one of ours; `Quiesced` or its end follows."""
+        thread, _ = self._by_read.get(read_id, (None, 0))
+        if thread is not None:
+            self._cancelled.add(read_id)
+            thread.orders.put(_Cancel(read_id))
+
+    def drop(self, instance: str) -> None:
+        """Closes the links to a holder."""
+        self._dialled.pop(instance, None)
+        self._tell_all(_Drop(instance))
+
+    def take(self) -> list[LaneEvent]:
+        """Returns what happened since the last call."""
+        events: list[LaneEvent] = []
+        while self._events:
+            event = self._events.popleft()
+            if isinstance(event, Quiesced) or (isinstance(event, ReadEnd) and event.is_quiet):
+                thread, num_bytes = self._by_read.pop(event.read_id)
+                thread.num_bytes -= num_bytes
+                self._cancelled.discard(event.read_id)
+            events.append(event)
+        return events
+
+    def close(self) -> None:
+        """Ends the threads and closes their channels; what is in flight is torn down."""
+        for thread in self._threads:
+            thread.stop()
+
+    def _tell_all(self, order: _Attach | _Drop) -> None:
+        for thread in self._threads:
+            if thread.is_started:
+                thread.orders.put(order)
+
+
+class _LaneThread:
+    """One thread around a `Lane`.
+
+    Attributes:
+        orders: what it is to do.
+        num_bytes: of its reads that have not quiesced.
+        is_started: it runs, or ran.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        parts: LaneParts,
+        events: deque[LaneEvent],
+        cancelled: set[ReadId],
+    ) -> None:
+        self.orders: queue.SimpleQueue[_Order] = queue.SimpleQueue()
+        self.num_bytes = 0
+        self.is_started = False
+        self._parts = parts
+        self._events = events
+        self._cancelled = cancelled
+        self._thread = threading.Thread(target=self._run, name=f"p2p-lane-{number}", daemon=True)
+
+    def start(self, known: Iterable[Dialled]) -> None:
+        """Starts the thread, connected to those that answered earlier."""
+        self.is_started = True
+        for dialled in known:
+            self.orders.put(_Attach(dialled))
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread."""
+        if self.is_started:
+            self.orders.put(None)
+            self._thread.join()
+
+    def _run(self) -> None:
+        parts = self._parts
+        try:
+            channel = parts.channel.sibling()
+            try:
+                links = Links(channel, parts.clock, parts.quarantine_s)
+                self._serve(Lane(links, parts.pool, self._tell, parts.clock))
+                links.close()
+            finally:
+                channel.close()
+        except Exception:
+            logger.exception("a reading thread ended; fetches that need it run out of their budget")
+            raise
+
+    def _serve(self, lane: Lane) -> None:
+        while True:
+            try:
+                order = self.orders.get(timeout=_patience_s(lane.links))
+            except queue.Empty:
+                lane.poll()
+                continue
+            if order is None:
+                return
+            self._obey(lane, order)
+            lane.poll()
+
+    def _obey(self, lane: Lane, order: _Attach | Read | _Cancel | _Drop) -> None:
+        match order:
+            case Read():
+                lane.read(order, lambda: order.read_id not in self._cancelled)
+            case _Cancel():
+                lane.cancel(order.read_id)
+            case _Attach():
+                lane.links.attach(order.dialled)
+            case _Drop():
+                lane.links.drop(order.instance)
+            case _:
+                assert_never(order)
+
+    def _tell(self, event: LaneEvent) -> None:
+        self._events.append(event)
+        os.eventfd_write(self._parts.wake_fd, 1)
+
+
+def _patience_s(links: Links) -> float | None:
+    """Returns how long a lane may sleep until an order comes."""
+    if links.num_reads:
+        return _NAP_S
+    return _QUARANTINE_POLL_S if links.num_given_up else None

@@ -1,0 +1,190 @@
+"""The links to holders on one channel, and the reads under way on them. No decisions.
+
+Used by one thread at a time, as its channel is.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from p2p.backend.actions import Read, ReadId
+from p2p.channel.base import Channel, Dialled, Transfer, TransferState
+from p2p.errors import ArgumentError, PeerError, ProtocolError
+
+if TYPE_CHECKING:
+    from p2p.channel.base import Link
+
+logger = logging.getLogger(__name__)
+
+
+Roots = tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadEnd:
+    """How a read ended.
+
+    Attributes:
+        read_id: which.
+        problem: empty if all bytes are there.
+        is_quiet: it can no longer touch memory.
+        ended_s: when that was seen.
+        roots: digests of its chunks, one tuple over the ranks for each, where they were computed.
+    """
+
+    read_id: ReadId
+    problem: str
+    is_quiet: bool
+    ended_s: float
+    roots: Roots = ()
+
+
+@dataclass(slots=True)
+class _UnderWay:
+    action: Read
+    transfer: Transfer
+
+
+@dataclass(slots=True)
+class _GivenUp:
+    transfer: Transfer
+    instance: str
+    since_s: float
+
+
+class Links:
+    """Links on one channel.
+
+    Args:
+        channel: makes them.
+        clock: in seconds.
+        quarantine_s: a given-up read that has not quiesced by then is fenced.
+    """
+
+    def __init__(self, channel: Channel, clock: Callable[[], float], quarantine_s: float) -> None:
+        self._channel = channel
+        self._clock = clock
+        self._quarantine_s = quarantine_s
+        self._links: dict[str, Link] = {}
+        self._reads: dict[ReadId, _UnderWay] = {}
+        self._given_up: dict[ReadId, _GivenUp] = {}
+        self._lost: list[str] = []
+
+    @property
+    def num_reads(self) -> int:
+        """Reads under way."""
+        return len(self._reads)
+
+    @property
+    def num_given_up(self) -> int:
+        """Reads that were given up and have not quiesced."""
+        return len(self._given_up)
+
+    def attach(self, dialled: Dialled) -> str | None:
+        """Connects to a holder that answered; returns what was wrong, or None."""
+        try:
+            self._links[dialled.peer] = self._channel.attach(dialled)
+        except (PeerError, ProtocolError, ArgumentError) as error:
+            logger.warning("no link to %s: %s", dialled.peer, error)
+            return str(error)
+        return None
+
+    def submit(self, action: Read) -> ReadEnd | None:
+        """Starts a read; returns its end if that is known already. May copy inside the call."""
+        link = self._links.get(action.instance)
+        if link is None:
+            return self._failed(action, "no link")
+        try:
+            transfer = link.read(action.local, action.remote)
+        except (PeerError, ArgumentError) as error:
+            return self._failed(action, str(error))
+        under_way = _UnderWay(action, transfer)
+        self._reads[action.read_id] = under_way
+        return self._look(under_way)
+
+    def poll(self) -> list[ReadEnd]:
+        """Returns the reads that ended since the last call."""
+        if not self._reads:
+            return []
+        ends = [self._look(under_way) for under_way in list(self._reads.values())]
+        return [end for end in ends if end is not None]
+
+    def cancel(self, read_id: ReadId) -> bool:
+        """Gives a read up; false if it is not under way here."""
+        under_way = self._reads.pop(read_id, None)
+        if under_way is None:
+            return False
+        under_way.transfer.cancel()
+        self._keep(under_way)
+        return True
+
+    def poll_given_up(self) -> list[ReadId]:
+        """Returns given-up reads that have quiesced, fencing those that take too long."""
+        if not self._given_up:
+            return []
+        self._channel.quarantined()
+        now_s = self._clock()
+        late = {
+            given_up.instance
+            for given_up in self._given_up.values()
+            if now_s > given_up.since_s + self._quarantine_s
+        }
+        for instance in late:
+            logger.warning("%s: a given-up read did not quiesce, fencing", instance)
+            self._channel.fence(instance)
+        if late:
+            self._drop_lost()
+        quiet = [id_ for id_, given_up in self._given_up.items() if given_up.transfer.quiesced()]
+        for read_id in quiet:
+            del self._given_up[read_id]
+        return quiet
+
+    def take_lost(self) -> list[str]:
+        """Returns the holders whose links went with a fence since the last call."""
+        lost, self._lost = self._lost, []
+        return lost
+
+    def transport(self, instance: str) -> str:
+        """Returns what really moves bytes from a holder."""
+        link = self._links.get(instance)
+        return link.transport() if link is not None else "unknown"
+
+    def drop(self, instance: str) -> None:
+        """Closes the link to a holder."""
+        link = self._links.pop(instance, None)
+        if link is not None:
+            link.close()
+
+    def close(self) -> None:
+        """Closes every link."""
+        for instance in list(self._links):
+            self.drop(instance)
+
+    def _failed(self, action: Read, problem: str) -> ReadEnd:
+        return ReadEnd(action.read_id, problem, is_quiet=True, ended_s=self._clock())
+
+    def _look(self, under_way: _UnderWay) -> ReadEnd | None:
+        state = under_way.transfer.poll()
+        if state is TransferState.PENDING:
+            return None
+        read_id = under_way.action.read_id
+        del self._reads[read_id]
+        ended_s = self._clock()
+        if state is TransferState.DONE:
+            return ReadEnd(read_id, "", is_quiet=True, ended_s=ended_s)
+        is_quiet = under_way.transfer.quiesced()
+        if not is_quiet:
+            self._keep(under_way)
+        return ReadEnd(read_id, under_way.transfer.error() or state.value, is_quiet, ended_s)
+
+    def _keep(self, under_way: _UnderWay) -> None:
+        action = under_way.action
+        self._given_up[action.read_id] = _GivenUp(
+            under_way.transfer, action.instance, self._clock()
+        )
+
+    def _drop_lost(self) -> None:
+        for instance in [name for name, link in self._links.items() if not link.is_up()]:
+            self._lost.append(instance)
+            self.drop(instance)
