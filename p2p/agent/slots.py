@@ -6,26 +6,26 @@ quarantine (a transfer that was given up may still write into it). No I/O, no cl
 
 import heapq
 from collections import Counter
-from enum import Enum
+from enum import IntEnum
 
 from p2p.errors import ArgumentError
 
 
-class SlotState(Enum):
-    """What a slot is used for."""
+class SlotState(IntEnum):
+    """What a slot is used for. Numbers, since states are compared once or twice a chunk."""
 
-    FREE = "free"
-    FILLING = "filling"
-    READY = "ready"
-    QUARANTINED = "quarantined"
+    FREE = 0
+    FILLING = 1
+    READY = 2
+    QUARANTINED = 3
 
 
-_NEXT: dict[SlotState, frozenset[SlotState]] = {
-    SlotState.FREE: frozenset({SlotState.FILLING}),
-    SlotState.FILLING: frozenset({SlotState.READY, SlotState.FREE, SlotState.QUARANTINED}),
-    SlotState.READY: frozenset({SlotState.FREE}),
-    SlotState.QUARANTINED: frozenset({SlotState.FREE}),
-}
+_NEXT: tuple[tuple[SlotState, ...], ...] = (
+    (SlotState.FILLING,),
+    (SlotState.READY, SlotState.FREE, SlotState.QUARANTINED),
+    (SlotState.FREE,),
+    (SlotState.FREE,),
+)
 
 
 class SlotTable:
@@ -42,7 +42,7 @@ class SlotTable:
         self._states = [SlotState.FREE] * num_slots
         self._generations = [0] * num_slots
         self._free = list(range(num_slots))  # a heap: low slots first keeps runs together
-        self._counts = Counter({SlotState.FREE: num_slots})
+        self._counts = [num_slots, 0, 0, 0]  # by state
 
     @property
     def num_free(self) -> int:
@@ -80,7 +80,8 @@ class SlotTable:
 
     def check_integrity(self) -> None:
         """Raises `AssertionError` if the counts or the free list disagree with the states."""
-        if Counter(self._states) != +self._counts:
+        real = Counter(self._states)
+        if [real[state] for state in SlotState] != self._counts:
             raise AssertionError(f"slot counts {self._counts} do not match the states")
         free = {slot for slot, state in enumerate(self._states) if state is SlotState.FREE}
         if set(self._free) != free or len(self._free) != len(free):
@@ -89,7 +90,8 @@ class SlotTable:
     def _move(self, slot: int, state: SlotState) -> None:
         current = self._states[slot]
         if state not in _NEXT[current]:
-            raise ArgumentError("slot", slot, f"is {current.value}, cannot become {state.value}")
+            reason = f"is {current.name.lower()}, cannot become {state.name.lower()}"
+            raise ArgumentError("slot", slot, reason)
         self._states[slot] = state
         self._counts[current] -= 1
         self._counts[state] += 1

@@ -104,6 +104,7 @@ class P2PBackend:
         if observer is not None:
             parts = replace(parts, observer=observer)
         self._engine = FetchEngine(parts)
+        self._bond.on_wake = self._engine.tidy
         self._put_thread = ThreadPoolExecutor(1, thread_name_prefix="p2p-put")
 
     @classmethod

@@ -30,6 +30,9 @@ class BondThread:
         wire: makes the socket.
         controller: address.
         clock: of the core.
+
+    Attributes:
+        on_wake: called some milliseconds after `wake`, by the thread.
     """
 
     def __init__(
@@ -40,6 +43,7 @@ class BondThread:
         controller: str,
         clock: Callable[[], float],
     ) -> None:
+        self.on_wake: Callable[[], None] = _do_nothing
         self._core = core
         self._lock = lock
         self._clock = clock
@@ -81,6 +85,7 @@ class BondThread:
                 if self._wake_fd in ready:
                     time.sleep(_COLLECT_S)  # more changes follow, and one batch tells them all
                     os.eventfd_read(self._wake_fd)
+                    self.on_wake()
                 if self._requester.socket in ready:
                     self._take_answers()
             self._say_farewell()
@@ -129,3 +134,7 @@ class BondThread:
             self._requester.send(message, ONE_WAY)
         except PeerUnreachableError as error:
             logger.debug("%s", error)
+
+
+def _do_nothing() -> None:
+    """Until somebody sets `BondThread.on_wake`."""

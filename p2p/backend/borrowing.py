@@ -39,8 +39,24 @@ class Borrowing:
         self._borrowers: dict[str, Borrower] = {}
         self._asked: dict[Tag, Borrower] = {}
         self._renewals: dict[Tag, tuple[Grant, float]] = {}
-        self._is_planned = False
+        self._guessed = ""
         self._orphans = (ShortReason.NO_HOLDER, "no holder is known or usable")
+
+    @property
+    def is_planned(self) -> bool:
+        """True once the directory has answered, or was silent."""
+        return self._context.chunks.is_planned
+
+    @property
+    def awaits_guess(self) -> bool:
+        """True while a holder that was asked ahead has not answered, and the directory neither."""
+        borrower = self._borrowers.get(self._guessed)
+        return not self.is_planned and borrower is not None and bool(borrower.asked_positions)
+
+    @property
+    def needs_directory(self) -> bool:
+        """True if the directory has not answered and nobody is known for some wanted chunk."""
+        return not self.is_planned and bool(self._orphan_positions())
 
     @property
     def borrowers(self) -> list[Borrower]:
@@ -52,18 +68,26 @@ class Borrowing:
     def ask_ahead(self, holder: Holder, now_s: float) -> None:
         """Asks a likely holder for everything before the directory has said who holds it."""
         borrower = self._meet(holder)
+        self._guessed = holder.instance
         positions = tuple(chunk.position for chunk in self._context.chunks.wanted())
         self._ask_for(borrower, positions, now_s)
 
     def plan_nothing(self) -> None:
         """The directory is silent: only what was lent ahead can still come."""
-        self._is_planned = True
+        self._context.chunks.is_planned = True
         self._orphans = (ShortReason.CONTROLLER_SILENT, "no answer to locate")
         self._lose_orphans()
 
-    def plan(self, located: Located, now_s: float) -> None:
-        """Spreads the wanted chunks over the holders that the directory named."""
-        self._is_planned = True
+    def plan(self, located: Located, offset: int, now_s: float) -> None:
+        """Spreads the wanted chunks over the holders that the directory named.
+
+        Args:
+            located: its answer.
+            offset: position of the first chunk that it was asked for.
+            now_s: the time.
+        """
+        self._context.chunks.is_planned = True
+        self._context.chunks.needs_holders = True
         core, book, chunks = (
             self._context.desk.instance,
             self._context.desk.book,
@@ -72,14 +96,14 @@ class Borrowing:
         identity = core.identity
         runs = plan_runs(
             located,
-            chunks.first,
+            offset,
             Place(identity.instance, identity.host, identity.rack),
             core.chunk_bytes,
             lambda holder: book.is_usable(holder, now_s),
             self._context.limits.plan,
         )
-        if runs:
-            book.judge_guess([holder.instance for holder in runs[0].holders])
+        if runs and not self._guessed:
+            book.judge_unasked([holder.instance for holder in runs[0].holders])
         for run in runs:
             usable = [h.instance for h in run.holders if not self._meet(h).is_lost]
             for position in range(run.start, min(run.start + run.count, len(chunks))):
@@ -92,7 +116,7 @@ class Borrowing:
 
     def ask(self, now_s: float) -> None:
         """Asks every holder for the chunks that it is to serve and has not been asked for."""
-        if not self._context.chunks.needs_holders or not self._is_planned:
+        if not self._context.chunks.needs_holders:
             return
         self._context.chunks.needs_holders = False
         wanted = list(self._context.chunks.wanted())
@@ -142,15 +166,9 @@ class Borrowing:
         self._context.chunks.needs_holders = True
         if isinstance(answer, LeaseGranted):
             self._on_granted(borrower, positions, answer, now_s)
-        elif self._is_planned:
+        else:
             self._on_not_granted(borrower, positions, answer, now_s)
-        else:  # a guess: it is as if it had not been asked
-            name = borrower.holder.instance
-            del self._borrowers[name]
-            if isinstance(answer, Refusal):
-                detail = f"{name} refused: {answer.code.value} {answer.field}"
-                self._orphans = (ShortReason.PEER_REFUSED, detail.rstrip())
-        if self._is_planned:
+        if self.is_planned:
             self._lose_orphans()
 
     def on_peer(self, instance: str) -> None:
@@ -177,7 +195,7 @@ class Borrowing:
                 del self._asked[tag]
                 borrower.asked_positions = ()
                 self._on_silence(borrower, f"{borrower.holder.instance} did not answer", now_s)
-        if self._is_planned:
+        if self.is_planned:
             self._lose_orphans()
 
     def _on_time_of(self, borrower: Borrower, now_s: float) -> None:
@@ -261,15 +279,18 @@ class Borrowing:
         self._borrowers[holder.instance] = borrower
         return borrower
 
+    def _orphan_positions(self) -> list[int]:
+        """Returns the chunks that nobody lends, is asked for, or is known to hold."""
+        orphans = [c.position for c in self._context.chunks.wanted() if not c.holders]
+        if not orphans:
+            return []
+        awaited = {p for borrower in self._asked.values() for p in borrower.asked_positions}
+        return [position for position in orphans if position not in awaited]
+
     def _lose_orphans(self) -> None:
-        """Chunks that nobody lends and nobody is known to hold are not to be had."""
-        chunks = self._context.chunks
-        orphans = [chunk.position for chunk in chunks.wanted() if not chunk.holders]
-        if orphans:
-            awaited = {p for borrower in self._asked.values() for p in borrower.asked_positions}
-            for position in orphans:
-                if position not in awaited:
-                    chunks.lose(position, *self._orphans)
+        """Chunks for which nobody is left are not to be had."""
+        for position in self._orphan_positions():
+            self._context.chunks.lose(position, *self._orphans)
 
     def _ask_for(self, borrower: Borrower, positions: tuple[int, ...], now_s: float) -> None:
         borrower.asked_positions = positions
@@ -323,23 +344,34 @@ class Borrowing:
                 self._context.desk.give_back(borrower.holder, answer.token)
             self.leave(borrower, ShortReason.PEER_REFUSED, f"{name} granted a malformed lease")
             return
+        if name == self._guessed:
+            is_right = len(answer.slots) == len(positions)
+            self._context.desk.book.judge(name, is_right=is_right)
         looked_at = positions[: len(answer.slots) + len(answer.missing)]
         missing = {looked_at[number] for number in answer.missing}
-        if answer.slots:
-            covered = [position for position in looked_at if position not in missing]
-            grant = borrower.take(covered, borrower.asked_s, answer)
-            if borrower.is_lost or grant.use_until_s <= now_s:
-                self._release(borrower, grant)
-                detail = f"{name} lends for {answer.ttl_ms} ms, which is over on arrival"
-                self.leave(borrower, ShortReason.LEASE_LOST, detail)
-                return
-            for position in covered:
-                self._context.chunks.lent(position, name)
-        for position in sorted(missing) if self._is_planned else ():
+        covered = [position for position in looked_at if position not in missing]
+        if covered and not self._take(borrower, covered, answer, now_s):
+            return
+        for position in sorted(missing):
             detail = f"{name} no longer has chunk {position}"
             self._context.chunks.refuse(position, name, ShortReason.EVICTED, detail)
         if len(looked_at) < len(positions):  # the rest has no room in what we may borrow
             self._wait(borrower, positions[len(looked_at) :], answer.retry_after_ms, (), now_s)
+
+    def _take(
+        self, borrower: Borrower, covered: list[int], answer: LeaseGranted, now_s: float
+    ) -> bool:
+        """Keeps a lease; false if it is of no use."""
+        grant = borrower.take(covered, borrower.asked_s, answer)
+        name = borrower.holder.instance
+        if borrower.is_lost or grant.use_until_s <= now_s:
+            self._release(borrower, grant)
+            detail = f"{name} lends for {answer.ttl_ms} ms, which is over on arrival"
+            self.leave(borrower, ShortReason.LEASE_LOST, detail)
+            return False
+        for position in covered:
+            self._context.chunks.lent(position, name)
+        return True
 
     def _on_not_granted(
         self,
@@ -354,8 +386,10 @@ class Borrowing:
                 self._context.desk.instance.counters["leases_met_busy"] += 1
                 self._wait(borrower, positions, answer.retry_after_ms, answer.alternates, now_s)
             case Refusal():
-                detail = f"{name} refused: {answer.code.value} {answer.field}"
-                self.leave(borrower, ShortReason.PEER_REFUSED, detail.rstrip())
+                detail = f"{name} refused: {answer.code.value} {answer.field}".rstrip()
+                if name == self._guessed:
+                    self._orphans = (ShortReason.PEER_REFUSED, detail)
+                self.leave(borrower, ShortReason.PEER_REFUSED, detail)
             case _:
                 self.leave(borrower, ShortReason.PEER_SILENT, f"{name} did not answer")
 

@@ -62,6 +62,8 @@ class ChunkTable:
         first: every chunk before this position is here.
         end: the first lost chunk; what lies behind it cannot become part of the prefix.
         needs_holders: somebody may have to be asked for chunks that nobody lends yet.
+        is_planned: the holders of all chunks are known; before that, nothing is lost for want of
+            one.
     """
 
     def __init__(self, keys: Sequence[ChunkKey]) -> None:
@@ -69,6 +71,7 @@ class ChunkTable:
         self.first = 0
         self.end = len(self._chunks)
         self.needs_holders = True
+        self.is_planned = False
 
     def __len__(self) -> int:
         return len(self._chunks)
@@ -118,7 +121,7 @@ class ChunkTable:
         self.needs_holders = True
         for position in positions:
             chunk = self._chunks[position]
-            if chunk.state in {ChunkState.HERE, ChunkState.LOST}:
+            if chunk.state is ChunkState.HERE or chunk.state is ChunkState.LOST:
                 continue
             chunk.state = ChunkState.WANTED
             self._strike(chunk, holder, reason, detail)
@@ -167,6 +170,6 @@ class ChunkTable:
         if holder in chunk.holders:
             chunk.holders.remove(holder)
             chunk.reason, chunk.detail = reason, detail
-        if not chunk.holders:
+        if not chunk.holders and self.is_planned:
             why = (chunk.reason, chunk.detail) if chunk.detail else (reason, detail)
             self.lose(chunk.position, *why)

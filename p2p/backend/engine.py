@@ -141,11 +141,13 @@ class FetchEngine:
         self._dialer = Dialer(parts.channel, self._wake_fd)
         self._roots: dict[ReadId, Roots] = {}
         self._todo: deque[Action] = deque()
+        self._untold: deque[TellPeer] = deque()
         self._tickets: list[Ticket] = []
         self._drive_lock = threading.Lock()
         self._has_work = threading.Event()
         self._is_closing = False
         self._last_progress_s = 0.0
+        self._due_s = 0.0
         self._thread = threading.Thread(target=self._run, name="p2p-fetch", daemon=True)
         self._thread.start()
 
@@ -183,6 +185,11 @@ class FetchEngine:
             self._has_work.set()
         return outcome
 
+    def tidy(self) -> None:
+        """Has somebody tell holders what nobody waits for, if a caller left that undone."""
+        if self._untold:
+            self.drive_in_background()
+
     def close(self) -> None:
         """Ends every fetch with what it has and closes sockets and links."""
         with self._lock:
@@ -192,6 +199,7 @@ class FetchEngine:
         self._thread.join()
         with self._drive_lock:
             self._settle_tickets()
+            self._tell()
             self._dialer.close()
             self._lanes.close()
             self._links.close()
@@ -208,6 +216,7 @@ class FetchEngine:
                 self._has_work.clear()
                 with self._drive_lock:
                     self._drive(self._is_idle)
+                    self._tell()
         except Exception:
             logger.exception("the fetch thread ended; asynchronous fetches will not progress")
             raise
@@ -227,8 +236,9 @@ class FetchEngine:
     def _turn(self) -> None:
         """Reports what happened, passes time, and carries out what follows from that."""
         self._take_events()
-        with self._lock:
-            self._reader.on_time(self._clock())
+        if self._clock() >= self._due_s:
+            with self._lock:
+                self._reader.on_time(self._clock())
         self._carry_out()
         self._settle_tickets()
 
@@ -258,17 +268,17 @@ class FetchEngine:
 
     def _wait(self) -> dict[object, int]:
         """Sleeps until a message, an event or a deadline; naps while a read of its own goes on."""
+        self._tell()
+        with self._lock:
+            deadline_s = self._reader.next_deadline_s()
+        self._due_s = deadline_s if deadline_s is not None else float("inf")
         if self._links.num_reads:
             ready = dict(self._poller.poll(0))
             spun_s = self._clock() - self._last_progress_s
             if not ready and spun_s > _SPIN_S:
                 time.sleep(_NAP_S)
             return ready
-        with self._lock:
-            deadline_s = self._reader.next_deadline_s()
-        wait_s = _LONGEST_WAIT_S
-        if deadline_s is not None:
-            wait_s = min(wait_s, max(0.0, deadline_s - self._clock()))
+        wait_s = min(_LONGEST_WAIT_S, max(0.0, self._due_s - self._clock()))
         if self._links.num_given_up:
             wait_s = min(wait_s, _QUARANTINE_POLL_S)
         return dict(self._poller.poll(int(wait_s * 1000) + 1))
@@ -276,17 +286,17 @@ class FetchEngine:
     def _take_messages(self, ready: dict[object, int]) -> None:
         if self._wake_fd in ready:
             os.eventfd_read(self._wake_fd)
+        for peer_answer in self._lines.receive(ready):  # what can be read at once comes first
+            with self._lock:
+                tag = Tag(peer_answer.request_id)
+                self._reader.on_peer(tag, peer_answer.message, self._clock())
+            self._carry_out()
         if self._requester.socket in ready:
             for answer in self._requester.receive():
                 with self._lock:
                     tag = Tag(answer.request_id)
                     self._reader.on_controller(tag, answer.message, self._clock())
                 self._carry_out()
-        for peer_answer in self._lines.receive(ready):
-            with self._lock:
-                tag = Tag(peer_answer.request_id)
-                self._reader.on_peer(tag, peer_answer.message, self._clock())
-            self._carry_out()
 
     # ------------------------------------------------------------------ actions
 
@@ -297,6 +307,8 @@ class FetchEngine:
             self._take_actions()
 
     def _take_actions(self) -> None:
+        if not self._reader.has_actions:
+            return
         with self._lock:
             actions = self._reader.take_actions()
             phases = self._reader.take_phases()
@@ -331,9 +343,14 @@ class FetchEngine:
             case AskPeer():
                 self._lines.ask(action)
             case TellPeer():
-                self._lines.tell(action)
+                self._untold.append(action)
             case _:
                 assert_never(action)
+
+    def _tell(self) -> None:
+        """Sends what nobody answers: while somebody waits for something else, not before."""
+        while self._untold:
+            self._lines.tell(self._untold.popleft())
 
     def _ask_controller(self, action: AskController) -> None:
         try:
@@ -398,10 +415,10 @@ class FetchEngine:
             self._reader.on_link(call.holder, problem or None, self._clock())
 
     def _settle_tickets(self) -> None:
+        if all(ticket.outcome is None for ticket in self._tickets):
+            return
         with self._lock:
             settled = [ticket for ticket in self._tickets if ticket.outcome is not None]
-            if not settled:
-                return
             self._tickets = [ticket for ticket in self._tickets if ticket.outcome is None]
         for ticket in settled:
             for tally in ticket.fetch.outcome.sources if ticket.fetch.outcome else ():

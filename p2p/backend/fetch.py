@@ -10,7 +10,6 @@ the actions.
 from collections.abc import Callable, Sequence
 
 from p2p.backend.actions import (
-    AskController,
     FetchOutcome,
     Phase,
     ReadId,
@@ -23,9 +22,10 @@ from p2p.backend.actions import (
 from p2p.backend.borrowing import Borrowing
 from p2p.backend.chunks import ChunkState
 from p2p.backend.fetch_context import FetchContext
+from p2p.backend.handshake import Guess
 from p2p.backend.instance import Placement
 from p2p.backend.readings import Reading, Readings
-from p2p.wire.messages import Holder, LeaseGranted, Located, Message, ReportMismatch
+from p2p.wire.messages import LeaseGranted, Located, Message, ReportMismatch
 
 
 class Fetch:
@@ -51,6 +51,8 @@ class Fetch:
         self._phases_s: dict[str, float] = {}
         self._num_local = 0
         self._is_locating = False
+        self._located_s = 0.0
+        self._located_from = 0
 
     @property
     def num_chunks(self) -> int:
@@ -69,12 +71,11 @@ class Fetch:
 
     # ------------------------------------------------------------------ questions and answers
 
-    def start(self, tag: Tag, guess: Holder | None = None) -> None:
+    def start(self, guess: Guess | None) -> None:
         """Takes what is here already and asks for the rest.
 
         Args:
-            tag: of the question to the directory.
-            guess: a holder that is asked before the directory has answered.
+            guess: a holder to ask ahead of the directory, or instead of it if it is sure.
         """
         context, index = self._context, self._context.desk.instance.index
         for chunk in self._chunks:
@@ -87,12 +88,10 @@ class Fetch:
         if self._num_local == len(self._chunks):
             self._deliver(context.started_s)
             return
-        missing = context.keys[self._num_local :]
-        question = context.desk.instance.question(missing, context.tenant)
-        self._is_locating = True
         if guess is not None:
-            self._borrowing.ask_ahead(guess, context.started_s)
-        context.desk.emit(AskController(tag, question))
+            self._borrowing.ask_ahead(guess.holder, context.started_s)
+        if guess is None or not guess.is_sure:
+            self._locate(context.started_s)
 
     def on_located(self, answer: Message | None, now_s: float) -> None:
         """Takes the directory's answer; None if there was none in time."""
@@ -101,7 +100,7 @@ class Fetch:
         self._is_locating = False
         self._mark(Phase.AFTER_LOCATE, now_s)
         if isinstance(answer, Located):
-            self._borrowing.plan(answer, now_s)
+            self._borrowing.plan(answer, self._located_from, now_s)
         else:
             self._borrowing.plan_nothing()
         self._step(now_s)
@@ -205,8 +204,8 @@ class Fetch:
         if now_s >= self.deadline_s:
             detail = f"budget of {self._context.budget_s:g} s"
             self._stop(ShortReason.BUDGET_SPENT, detail, now_s)
-        elif self._is_locating and now_s >= self._locate_by_s:
-            self.on_located(None, now_s)
+        elif self._locate_by_s is not None and now_s >= self._locate_by_s:
+            self._on_locate_time(now_s)
         else:
             self._borrowing.on_time(now_s)
             self._borrowing.renew(now_s)
@@ -217,7 +216,7 @@ class Fetch:
         times = self._readings.deadlines_s()
         if self.outcome is None:
             times += [self.deadline_s, *self._borrowing.deadlines_s()]
-            if self._is_locating:
+            if self._locate_by_s is not None:
                 times.append(self._locate_by_s)
         return min(times, default=None)
 
@@ -229,13 +228,35 @@ class Fetch:
     # ------------------------------------------------------------------ parts
 
     @property
-    def _locate_by_s(self) -> float:
-        return self._context.started_s + self._context.ask_timeout_s
+    def _locate_by_s(self) -> float | None:
+        """When the directory must have answered, or has to be asked; None if neither."""
+        if self._is_locating:
+            return self._located_s + self._context.ask_timeout_s
+        if not self._borrowing.awaits_guess:
+            return None
+        return self._context.started_s + self._context.limits.ahead_wait_s
+
+    def _on_locate_time(self, now_s: float) -> None:
+        if self._is_locating:
+            self.on_located(None, now_s)
+        else:
+            self._locate(now_s)
+
+    def _locate(self, now_s: float) -> None:
+        """Asks the directory for what is not here."""
+        self._is_locating = True
+        self._located_s = now_s
+        self._located_from = self._chunks.first
+        missing = self._context.keys[self._located_from :]
+        desk = self._context.desk
+        desk.ask_controller(desk.instance.question(missing, self._context.tenant))
 
     def _step(self, now_s: float) -> None:
         """Does whatever can be done now."""
         if self.outcome is not None:
             return
+        if not self._is_locating and self._borrowing.needs_directory:
+            self._locate(now_s)
         if self._chunks.first < self._chunks.end:
             self._borrowing.ask(now_s)
             self._readings.submit(now_s)
@@ -261,16 +282,16 @@ class Fetch:
         core, keys = self._context.desk.instance, self._context.keys
         parent = keys[position - 1] if position else None
         placement = Placement(position, keys[position], parent, slot)
-        entry = core.commit(placement, roots, self._context.tenant)
+        entry = core.commit(placement, roots, self._context.tenant, num_pins=1)
         core.counters["fetched_chunks"] += 1
         tally.num_chunks += 1
         tally.num_bytes += core.chunk_bytes
         if self._chunks[position].state is ChunkState.ARRIVED and self.outcome is None:
             if entry.is_readable_by(self._context.tenant):
-                core.index.pin(entry)
                 self._chunks.keep(position, entry)
-            else:
-                self._chunks.lose(position, ShortReason.NOT_KEPT, "held here for another tenant")
+                return
+            self._chunks.lose(position, ShortReason.NOT_KEPT, "held here for another tenant")
+        core.unpin(entry)
 
     def _reject(self, position: int, slot: int, reading: Reading) -> None:
         core = self._context.desk.instance

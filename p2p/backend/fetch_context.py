@@ -13,7 +13,7 @@ from p2p.backend.handshake import PeerBook
 from p2p.backend.instance import InstanceCore
 from p2p.backend.plan import PlanLimits
 from p2p.keys import ChunkKey
-from p2p.wire.messages import Holder, Message
+from p2p.wire.messages import Holder, Locate, Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,18 +28,21 @@ class FetchLimits:
             the budget if that is shorter.
         silence_s: a holder that has not answered for so long is left alone by everybody.
         stall_s: a read that takes longer is given up, or longer than a third of the budget.
-        ahead_bytes: a fetch of at most so much asks a likely holder before the directory answers.
+        ahead_bytes: a fetch of at most so much asks a likely holder ahead of the directory.
+        ahead_wait_s: a holder that is sure to have it may take so long to answer before the
+            directory is asked as well.
         lease_slack_s: leases are asked for the budget and this.
         plan: how runs are spread.
     """
 
     window_bytes: int = 8 << 20
     num_windows: int = 16
-    reads_per_holder: int = 4
+    reads_per_holder: int = 6
     ask_timeout_s: float = 1.0
     silence_s: float = 0.1
     stall_s: float = 5.0
     ahead_bytes: int = 16 << 20
+    ahead_wait_s: float = 0.001
     lease_slack_s: float = 0.5
     plan: PlanLimits = field(default_factory=PlanLimits)
 
@@ -67,6 +70,10 @@ class Desk(Protocol):
 
     def down(self, instance: str, reason: str, now_s: float) -> None:
         """A holder does not work: every fetch is told."""
+        ...
+
+    def ask_controller(self, question: Locate) -> None:
+        """Sends the fetch's question to the directory."""
         ...
 
     def give_back(self, holder: Holder, token: int) -> None:

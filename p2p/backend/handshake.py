@@ -13,7 +13,7 @@ from p2p.wire.messages import Hello, Holder, Refusal, RefusalCode, Register, Wel
 
 _BACKOFF_FIRST_S = 0.25
 _BACKOFF_MAX_S = 30.0
-_WRONG_GUESSES_MAX = 2
+_SURE = 2
 _GREET_AGAIN_S = 0.5  # a hello or its answer can be lost with the connection
 
 
@@ -51,8 +51,21 @@ class Peer:
     greeted_s: float = 0.0
     retry_at_s: float = 0.0
     backoff_s: float = _BACKOFF_FIRST_S
-    num_wrong_guesses: int = 0
+    trust: int = 0
     silent_since_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """A holder that probably has what the next fetch wants.
+
+    Attributes:
+        holder: whom to ask.
+        is_sure: it was right often enough for the directory to be asked only if it is not.
+    """
+
+    holder: Holder
+    is_sure: bool
 
 
 class PeerBook:
@@ -66,22 +79,25 @@ class PeerBook:
         """The last fetch got most of its chunks from this holder."""
         self._last_source = instance
 
-    def likely_holder(self) -> Holder | None:
-        """Returns whom the next fetch may ask before the directory has answered, if anybody.
+    def likely_holder(self) -> Guess | None:
+        """Returns whom the next fetch may ask ahead of the directory, if anybody.
 
         It is the holder that served the last fetch, as long as such guesses come true.
         """
         peer = self._peers.get(self._last_source)
-        if peer is None or peer.state is not PeerState.LINKED:
+        if peer is None or peer.state is not PeerState.LINKED or peer.trust < 0:
             return None
-        return peer.holder if peer.num_wrong_guesses < _WRONG_GUESSES_MAX else None
+        return Guess(peer.holder, is_sure=peer.trust >= _SURE)
 
-    def judge_guess(self, holders: Collection[str]) -> None:
-        """Compares the guess with those who really hold what a fetch wanted first."""
-        peer = self._peers.get(self._last_source)
+    def judge(self, instance: str, *, is_right: bool) -> None:
+        """Notes whether a holder had, or would have had, all that a fetch wanted first."""
+        peer = self._peers.get(instance)
         if peer is not None:
-            is_right = self._last_source in holders
-            peer.num_wrong_guesses = 0 if is_right else peer.num_wrong_guesses + 1
+            peer.trust = min(peer.trust + 1, _SURE) if is_right else max(peer.trust - _SURE, -1)
+
+    def judge_unasked(self, holders: Collection[str]) -> None:
+        """Compares the guess that was not made with those who hold what a fetch wanted first."""
+        self.judge(self._last_source, is_right=self._last_source in holders)
 
     def asked(self, instance: str, now_s: float) -> None:
         """A request was sent to a holder."""

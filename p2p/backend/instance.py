@@ -158,8 +158,16 @@ class InstanceCore:
                 self.counters["evicted_chunks"] += 1
         return self.slots.acquire(count)
 
-    def commit(self, placement: Placement, roots: tuple[int, ...], tenant: str) -> IndexEntry:
+    def commit(
+        self, placement: Placement, roots: tuple[int, ...], tenant: str, num_pins: int = 0
+    ) -> IndexEntry:
         """A filled chunk becomes part of the index and is advertised.
+
+        Args:
+            placement: key and slot of the chunk.
+            roots: digest of each rank's shard.
+            tenant: who may read it; empty for everybody.
+            num_pins: so many pins are put on it, for the caller to take back.
 
         Returns:
             The entry; an earlier one, if the same chunk came in by another way meanwhile.
@@ -168,6 +176,7 @@ class InstanceCore:
         if present is not None:
             self.slots.release(placement.slot)
             self._share(present, tenant)
+            present.num_pins += num_pins
             return present
         self.slots.commit(placement.slot)
         entry = IndexEntry(
@@ -177,6 +186,7 @@ class InstanceCore:
             roots=roots,
             tenant=tenant,
             parent=placement.parent,
+            num_pins=num_pins,
         )
         self.index.add(entry)
         self.feed.append(self._tier, entry.key, tenant)

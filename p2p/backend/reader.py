@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from p2p.backend.actions import (
     Action,
+    AskController,
     AskPeer,
     DropPeer,
     OpenLink,
@@ -28,6 +29,7 @@ from p2p.wire.messages import (
     Holder,
     LeaseGranted,
     LeaseRelease,
+    Locate,
     Message,
     Refusal,
     RefusalCode,
@@ -61,6 +63,9 @@ class _Desk:
 
     def down(self, instance: str, reason: str, now_s: float) -> None:
         self._reader.down(instance, reason, now_s)
+
+    def ask_controller(self, question: Locate) -> None:
+        self._reader.ask_controller(self._owner(), question)
 
     def give_back(self, holder: Holder, token: int) -> None:
         self._reader.give_back(holder, token)
@@ -107,6 +112,11 @@ class ReaderCore:
         """Fetches that are not finished."""
         return list(self._fetches.values())
 
+    @property
+    def has_actions(self) -> bool:
+        """True if the shell has something to do or to tell. May be asked without the lock."""
+        return bool(self._actions or self._phases)
+
     def take_phases(self) -> list[tuple[Fetch, Phase]]:
         """Returns the phases that fetches reached since the last call, in order."""
         phases, self._phases = self._phases, []
@@ -132,17 +142,9 @@ class ReaderCore:
             chunks=ChunkTable(keys),
         )
         fetch = desk.fetch = Fetch(context, desk.on_phase)
-        tag = self._next_tag()
-        self._fetch_by_tag[tag] = fetch
-        self._question_by_fetch[id(fetch)] = tag
         self._fetches[id(fetch)] = fetch
-        guess = self.book.likely_holder()
-        if guess is not None and fetch.num_chunks * self.instance.chunk_bytes <= (
-            self.limits.ahead_bytes
-        ):
-            fetch.start(tag, guess)
-        else:
-            fetch.start(tag)
+        is_small = fetch.num_chunks * self.instance.chunk_bytes <= self.limits.ahead_bytes
+        fetch.start(self.book.likely_holder() if is_small else None)
         self._sweep(fetch)
         return fetch
 
@@ -264,6 +266,13 @@ class ReaderCore:
         """Asks the shell for something."""
         self._actions.append(action)
 
+    def ask_controller(self, fetch: Fetch, question: Locate) -> None:
+        """Sends a fetch's question to the directory."""
+        tag = self._next_tag()
+        self._fetch_by_tag[tag] = fetch
+        self._question_by_fetch[id(fetch)] = tag
+        self._actions.append(AskController(tag, question))
+
     def ask(self, fetch: Fetch, holder: Holder, message: Message, now_s: float) -> Tag:
         """Sends a request to a holder, after a hello where that is due."""
         if self.book.greet(holder, now_s):
@@ -356,7 +365,9 @@ class ReaderCore:
 
     def _sweep(self, fetch: Fetch) -> None:
         if fetch.is_finished and self._fetches.pop(id(fetch), None) is not None:
-            self._fetch_by_tag.pop(self._question_by_fetch.pop(id(fetch)), None)
+            tag = self._question_by_fetch.pop(id(fetch), None)
+            if tag is not None:
+                self._fetch_by_tag.pop(tag, None)
 
     def _forget_old_tags(self) -> None:
         """Questions that nobody answered for very long are not waited for."""

@@ -9,14 +9,7 @@ from typing import Generic, TypeVar
 import zmq
 
 from p2p.errors import PeerUnreachableError, ProtocolError
-from p2p.wire.codec import (
-    BodyDecoder,
-    RequestId,
-    check_frames,
-    decode_header,
-    encode_body,
-    encode_header,
-)
+from p2p.wire.codec import BodyDecoder, RequestId, encode, split
 from p2p.wire.context import WireContext
 from p2p.wire.messages import Message
 
@@ -62,8 +55,7 @@ class Requester(Generic[R]):
             PeerUnreachableError: the queue is full since nobody has taken from it for long.
         """
         try:
-            self.socket.send(encode_header(request_id), zmq.SNDMORE | zmq.NOBLOCK)
-            self.socket.send(encode_body(message), zmq.NOBLOCK)
+            self.socket.send(encode(message, request_id), zmq.NOBLOCK)
         except zmq.Again as error:
             raise PeerUnreachableError(self.address, "send queue is full") from error
 
@@ -72,10 +64,10 @@ class Requester(Generic[R]):
         answers: list[Answer[R]] = []
         while True:
             try:
-                frames = self.socket.recv_multipart(zmq.NOBLOCK)
+                frame = self.socket.recv(zmq.NOBLOCK)
             except zmq.Again:
                 return answers
-            answer = self._decode(frames)
+            answer = self._decode(frame)
             if answer is not None:
                 answers.append(answer)
 
@@ -101,10 +93,10 @@ class Requester(Generic[R]):
         """Closes the socket; what is still queued after ``linger_s`` is dropped."""
         self.socket.close(int(linger_s * 1000))
 
-    def _decode(self, frames: list[bytes]) -> Answer[R] | None:
+    def _decode(self, frame: bytes) -> Answer[R] | None:
         try:
-            check_frames(frames, 2)
-            return Answer(decode_header(frames[0]), self._replies.decode(frames[1]))
+            request_id, body = split(frame)
+            return Answer(request_id, self._replies.decode(body))
         except ProtocolError as error:
             self.num_dropped += 1
             if self.num_dropped == 1:

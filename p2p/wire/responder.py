@@ -19,10 +19,8 @@ from p2p.wire.codec import (
     ONE_WAY,
     BodyDecoder,
     VersionError,
-    check_frames,
-    decode_header,
-    encode_body,
-    encode_header,
+    encode,
+    split,
 )
 from p2p.wire.context import WireContext
 from p2p.wire.exchange import Outgoing, Sender
@@ -130,8 +128,8 @@ class Responder(Generic[Q]):
     def _decode(self, frames: list[bytes]) -> tuple[Sender, Q] | None:
         route = frames[0]
         try:
-            check_frames(frames[1:], 2)
-            sender = Sender(route, decode_header(frames[1]))
+            request_id, body = split(_only(frames[1:]))
+            sender = Sender(route, request_id)
         except VersionError as error:
             self._count("version", error)
             theirs = str(error.version)
@@ -144,7 +142,7 @@ class Responder(Generic[Q]):
             self._count("frames", error)
             return None
         try:
-            return sender, self._requests.decode(frames[2])
+            return sender, self._requests.decode(body)
         except ProtocolError as error:
             self._count("body", error)
             refusal = Refusal(code=RefusalCode.MALFORMED, field="body", ours=str(error)[:400])
@@ -154,10 +152,9 @@ class Responder(Generic[Q]):
     def _send(self, outgoing: Outgoing) -> None:
         if outgoing.to.request_id == ONE_WAY:
             return
-        header = encode_header(outgoing.to.request_id)
         try:
-            body = encode_body(outgoing.message)
-            self._socket.send_multipart((outgoing.to.route, header, body), zmq.NOBLOCK)
+            frame = encode(outgoing.message, outgoing.to.request_id)
+            self._socket.send_multipart((outgoing.to.route, frame), zmq.NOBLOCK)
         except zmq.ZMQError as error:  # the asker is gone or takes nothing: it will ask again
             self._count("unsent", error)
         except ProtocolError as error:
@@ -181,3 +178,9 @@ class Responder(Generic[Q]):
         self._socket.disable_monitor()
         self._socket.close(_LINGER_MS)
         os.close(self._wake)
+
+
+def _only(frames: list[bytes]) -> bytes:
+    if len(frames) != 1:
+        raise ProtocolError(f"{len(frames)} frames, not 1")
+    return frames[0]

@@ -88,11 +88,11 @@ def echo(pipe: Connection) -> None:
     socket = context.socket(zmq.ROUTER)
     pipe.send(socket.bind_to_random_port("tcp://127.0.0.1"))
     while True:
-        route, header, body = socket.recv_multipart()
+        route, body = socket.recv_multipart()
         size = int.from_bytes(body[:4], "big")
         if size == 0:
             break
-        socket.send_multipart([route, header, b"\0" * size])
+        socket.send_multipart([route, b"\0" * size])
     context.destroy(0)
 
 
@@ -107,12 +107,12 @@ class Floor:
     def round_trip(self, sizes: tuple[int, int]) -> None:
         """Sends and receives; blocks."""
         asked, answered = sizes
-        self._socket.send_multipart([b"0123456789", answered.to_bytes(4, "big") + bytes(asked - 4)])
-        self._socket.recv_multipart()
+        self._socket.send(answered.to_bytes(4, "big") + bytes(asked - 4))
+        self._socket.recv()
 
     def close(self) -> None:
         """Ends the echo."""
-        self._socket.send_multipart([b"0123456789", bytes(4)])
+        self._socket.send(bytes(4))
         self._context.destroy(200)
 
 

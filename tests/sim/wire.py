@@ -6,7 +6,7 @@ Both ends pass through the production codec, so what is not on the wire does not
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from p2p.wire.codec import ONE_WAY, RequestId, decode_header, encode_body, encode_header
+from p2p.wire.codec import ONE_WAY, RequestId, encode, split
 from p2p.wire.exchange import Outgoing, Sender
 from p2p.wire.messages import Message
 from tests.sim.network import Network
@@ -25,11 +25,12 @@ class Server(Process):
         """Starts with nothing of the last life."""
         raise NotImplementedError
 
-    def receive(self, asker: "Asker", header: bytes, body: bytes) -> None:
+    def receive(self, asker: "Asker", frame: bytes) -> None:
         """A request arrived at this machine."""
         self._askers[asker.route] = asker
-        sender = Sender(asker.route, decode_header(header))
-        self.run("peers", partial(self._answer, sender, body))
+        request_id, body = split(frame)
+        sender = Sender(asker.route, request_id)
+        self.run("peers", partial(self._answer, sender, bytes(body)))
 
     def answer(self, sender: Sender, body: bytes) -> Iterable[Outgoing]:
         """Returns what is to be sent for a request."""
@@ -74,22 +75,21 @@ class Asker:
 
     def send(self, message: Message, request_id: int) -> None:
         """Sends a request."""
-        header, body = encode_header(request_id), encode_body(message)
-        deliver = partial(self._server.receive, self, header, body)
+        deliver = partial(self._server.receive, self, encode(message, request_id))
         self._network.send(self.connection, self._server, type(message).__name__, deliver)
 
     def answered(self, request_id: int, message: Message) -> None:
         """The server sends an answer back."""
-        header, body = encode_header(request_id), encode_body(message)
-        deliver = partial(self._arrive, header, body)
+        deliver = partial(self._arrive, encode(message, request_id))
         self._network.send(self.connection, self.connection.client, type(message).__name__, deliver)
 
     def close(self) -> None:
         """Nothing comes in any more."""
         self.connection.is_open = False
 
-    def _arrive(self, header: bytes, body: bytes) -> None:
-        work = partial(self._take, decode_header(header), body)
+    def _arrive(self, frame: bytes) -> None:
+        request_id, body = split(frame)
+        work = partial(self._take, request_id, bytes(body))
         self.connection.client.run(self._thread, work)
 
     def _take(self, request_id: RequestId, body: bytes) -> None:
