@@ -1,15 +1,17 @@
 """Reads one component's settings from file, environment and command line, in that order.
 
 Each component declares a frozen `Settings` struct; this module fills it, checks every value and
-refuses unknown keys. Nothing below a component's start reads the environment.
+refuses unknown keys. In texts, lists are separated by commas and tables are JSON. Nothing below a
+component's start reads the environment.
 """
 
+import json
 import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import ClassVar, TypeVar, get_origin
 
 import msgspec
 
@@ -76,7 +78,7 @@ def build_settings(kind: type[S], values: Mapping[str, object]) -> S:
     for key, value in values.items():
         if key not in known:
             raise ConfigError(_dotted(kind, key), value, f"unknown; known: {', '.join(known)}")
-        prepared[key] = _parse_size(kind, key, value) if key.endswith("_bytes") else value
+        prepared[key] = _from_text(kind, known[key], value)
     for name, field in known.items():
         if field.required and name not in prepared:
             raise ConfigError(_dotted(kind, name), None, "is required")
@@ -134,6 +136,20 @@ def _from_environment(kind: type[Settings], environ: Mapping[str, str]) -> dict[
         for name, value in environ.items()
         if name.startswith(prefix)
     }
+
+
+def _from_text(kind: type[Settings], field: msgspec.structs.FieldInfo, value: object) -> object:
+    """Returns what a text of the environment or the command line means for a field."""
+    if field.name.endswith("_bytes"):
+        return _parse_size(kind, field.name, value)
+    if isinstance(value, str) and get_origin(field.type) is tuple:
+        return [word for part in value.split(",") if (word := part.strip())]
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        try:
+            return json.loads(value)
+        except ValueError as error:
+            raise ConfigError(_dotted(kind, field.name), value, f"is no JSON: {error}") from error
+    return value
 
 
 def _parse_size(kind: type[Settings], key: str, value: object) -> object:

@@ -77,11 +77,15 @@ def chunk_keys(
     if chunk_tokens < 1:
         raise ArgumentError("chunk_tokens", chunk_tokens, "at least 1")
     try:
-        content = np.asarray(tokens, dtype=np.int64)
+        content = np.asarray(tokens)
     except (ValueError, OverflowError, TypeError) as error:
         raise ArgumentError("tokens", type(tokens).__name__, str(error)) from error
-    if content.size and (int(content.min()) < 0 or int(content.max()) >= 1 << 32):
-        raise ArgumentError("tokens", int(content.max()), "token ids are 0 to 2**32 - 1")
+    if content.ndim != 1 or (content.size and content.dtype.kind not in "iu"):
+        found = f"{content.dtype} {content.shape}"
+        raise ArgumentError("tokens", found, "token ids are one row of whole numbers")
+    for extreme in (content.min(), content.max()) if content.size else ():
+        if not 0 <= int(extreme) < 1 << 32:
+            raise ArgumentError("tokens", int(extreme), "token ids are 0 to 2**32 - 1")
     little_endian = content.astype("<u4")
     parent = _root_key(seed, salt)
     keys: list[ChunkKey] = []

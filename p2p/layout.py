@@ -90,7 +90,7 @@ class Layout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def leaf_bytes(self) -> int:
-        """Bytes of the smallest unit that a reader may slice, which is what digests cover."""
+        """Bytes of the smallest unit that a reader may slice."""
         per_head = self.chunk_tokens * self.head_dim * ITEM_BYTES_BY_DTYPE[self.kv_dtype]
         if self.byte_order is ByteOrder.OPAQUE:
             return per_head * self.heads_per_rank * self.num_planes

@@ -1,12 +1,13 @@
 """Digests of chunks: the definition, and its fastest form on the host.
 
-A leaf is the smallest span that a reader may slice (`Layout.leaf_bytes`); its digest is XXH3-64
-with seed 0. The root is XXH3-64 with seed 0 of the chunk's key followed by the leaves' digests as
-little-endian 64-bit words, in the chunk's order: right bytes under a wrong key fail too. It guards
-against faults, not forgery. `digest_numpy` is the same function spelled out, for devices to follow.
+A leaf's digest is XXH3-64 with seed 0. The root is XXH3-64 with seed 0 of the chunk's key and the
+leaves' digests as little-endian 64-bit words, in the chunk's order: right bytes under a wrong key
+fail too. It guards against faults, not forgery. `digest_numpy` is the same function spelled out,
+for devices to follow.
 
-The interpreter lock is released for leaves above 64 KiB only (xxhash's threshold); smaller ones
-take about 0.1 µs plus 16 ns per KiB each.
+A rank's shard that is read whole is one leaf; where a reader slices, a leaf is the smallest span
+that it may take (`Layout.leaf_bytes`). The interpreter lock is released for leaves above 64 KiB
+only (xxhash's threshold): one leaf of 2 MiB takes 35 µs, 256 of 8 KiB take 75 with the lock held.
 """
 
 import struct

@@ -5,6 +5,7 @@ its *holder* on some transports. So an arena is never unmapped while the process
 only drops our references.
 """
 
+import contextlib
 import mmap
 import os
 from pathlib import Path
@@ -18,6 +19,7 @@ from p2p.regions import MemoryKind, Region, Segment
 
 Bytes = npt.NDArray[np.uint8]
 _GIB = 1 << 30
+_HUGE_BYTES = 2 << 20
 _MADV_POPULATE_WRITE = 23  # since Linux 5.14; not in Python's mmap
 _immortal: list[mmap.mmap] = []
 
@@ -49,9 +51,10 @@ class Arena(Protocol):
 
 
 class HostArena:
-    """Shared memory of this host, page-aligned, with all pages touched.
+    """Memory of this host in huge pages where the kernel gives them, all of it touched.
 
-    It is backed by a memory file, so that another process may map it through `fd`.
+    A same-host read of huge pages costs a third less than of small ones, since the kernel looks up
+    every page. A forked child does not get the memory: it would take pages from under a transfer.
 
     Args:
         num_bytes: size; rounded up to whole pages.
@@ -65,14 +68,15 @@ class HostArena:
         _check_size(num_bytes)
         size = -(-num_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
         try:
-            self.fd = os.memfd_create("p2p-arena", os.MFD_CLOEXEC)
-            os.ftruncate(self.fd, size)
-            self._mapping = mmap.mmap(self.fd, size)
-            _touch(self._mapping)
-        except OSError as error:
+            self._mapping = mmap.mmap(-1, size + _HUGE_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            _advise(self._mapping)
+        except (OSError, OverflowError) as error:
             raise MemoryUnavailableError(f"no arena of {num_bytes} bytes: {error}") from error
         _immortal.append(self._mapping)
-        self._bytes: Bytes | None = np.frombuffer(self._mapping, np.uint8)
+        whole: Bytes = np.frombuffer(self._mapping, np.uint8)
+        start = -int(whole.ctypes.data) % _HUGE_BYTES
+        self._bytes: Bytes | None = whole[start : start + size]
+        _touch(self._mapping, self._bytes)
         self.address = int(self._bytes.ctypes.data)
         self.num_bytes = size
 
@@ -96,9 +100,7 @@ class HostArena:
 
     def close(self) -> None:
         """Drops our references; the mapping lives on, since peers may still read it."""
-        if self._bytes is not None:
-            self._bytes = None
-            os.close(self.fd)
+        self._bytes = None
 
 
 class DeviceArena:
@@ -168,12 +170,19 @@ def _group_available() -> int:
         return 1 << 62
 
 
-def _touch(mapping: mmap.mmap) -> None:
+def _advise(mapping: mmap.mmap) -> None:
+    """Asks for huge pages, which a kernel may not have, and keeps forked children out."""
+    mapping.madvise(mmap.MADV_DONTFORK)
+    with contextlib.suppress(OSError):
+        mapping.madvise(mmap.MADV_HUGEPAGE)
+
+
+def _touch(mapping: mmap.mmap, memory: Bytes) -> None:
     """Has the kernel map every page now: a first touch during a transfer halves its speed."""
     try:
         mapping.madvise(_MADV_POPULATE_WRITE)
     except OSError:
-        np.frombuffer(mapping, np.uint8)[:: mmap.PAGESIZE] = 0
+        memory[:: mmap.PAGESIZE] = 0
 
 
 def _slots(address: int, num_bytes: int, slot_bytes: int, kind: MemoryKind, device: int) -> Region:

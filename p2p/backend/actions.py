@@ -112,7 +112,6 @@ class ShortReason(Enum):
     READ_FAILED = "read_failed"
     READ_STALLED = "read_stalled"
     DIGEST_MISMATCH = "digest_mismatch"
-    NOT_KEPT = "not_kept"
     POOL_FULL = "pool_full"
     BUDGET_SPENT = "budget_spent"
     CLOSED = "closed"

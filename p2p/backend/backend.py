@@ -5,7 +5,6 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -100,9 +99,8 @@ class P2PBackend:
             quarantine_s=config.quarantine_s,
             num_lanes=config.num_lanes,
             on_commit=self._bond.wake,
+            observer=observer,
         )
-        if observer is not None:
-            parts = replace(parts, observer=observer)
         self._engine = FetchEngine(parts)
         self._bond.on_wake = self._engine.tidy
         self._put_thread = ThreadPoolExecutor(1, thread_name_prefix="p2p-put")

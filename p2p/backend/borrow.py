@@ -31,6 +31,7 @@ class Grant:
         remote_by_position: the holder's slot for each chunk of the request.
         roots_by_position: digests of each chunk's shards, by rank.
         generations_by_position: of those slots.
+        num_unread: chunks of which no read has ended yet.
         num_reading: reads under way, or given up and not quiesced.
         renewal_asked_s: when a renewal was sent that has not been answered.
         is_released: the holder was told that we are done.
@@ -43,6 +44,7 @@ class Grant:
     remote_by_position: dict[int, int]
     roots_by_position: dict[int, tuple[int, ...]]
     generations_by_position: dict[int, int]
+    num_unread: int
     num_reading: int = 0
     renewal_asked_s: float | None = None
     is_released: bool = False
@@ -115,6 +117,7 @@ class Borrower:
             remote_by_position=dict(zip(positions, answer.slots, strict=True)),
             roots_by_position=dict(zip(positions, zip(*answer.roots, strict=True), strict=True)),
             generations_by_position=dict(zip(positions, answer.generations, strict=True)),
+            num_unread=len(positions),
         )
         self.grants.append(grant)
         return grant

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from p2p.backend.actions import ShortReason, SourceTally, Tag
 from p2p.backend.borrow import Borrower, Grant
-from p2p.backend.chunks import ChunkState
 from p2p.backend.fetch_context import FetchContext
 from p2p.backend.handshake import PeerState
 from p2p.backend.plan import Place, plan_runs
@@ -56,7 +55,8 @@ class Borrowing:
     @property
     def needs_directory(self) -> bool:
         """True if the directory has not answered and nobody is known for some wanted chunk."""
-        return not self.is_planned and bool(self._orphan_positions())
+        chunks = self._context.chunks
+        return chunks.needs_holders and not chunks.is_planned and bool(self._orphan_positions())
 
     @property
     def borrowers(self) -> list[Borrower]:
@@ -239,10 +239,11 @@ class Borrowing:
         for grant in borrower.grants:
             self._release(borrower, grant)
 
-    def read_over(self, borrower: Borrower, grant: Grant) -> None:
-        """A read under a lease can no longer touch memory."""
+    def read_over(self, borrower: Borrower, grant: Grant, num_chunks: int) -> None:
+        """A read of so many chunks under a lease can no longer touch memory."""
         grant.num_reading -= 1
-        if self._context.is_delivered or borrower.is_lost or self._is_used_up(grant):
+        grant.num_unread -= num_chunks
+        if self._context.is_delivered or borrower.is_lost or grant.num_unread <= 0:
             self._release(borrower, grant)
 
     def release_all(self) -> None:
@@ -250,12 +251,6 @@ class Borrowing:
         for borrower in self._borrowers.values():
             for grant in borrower.grants:
                 self._release(borrower, grant)
-
-    def _is_used_up(self, grant: Grant) -> bool:
-        """True if no chunk under a lease is still wanted or on its way."""
-        chunks = self._context.chunks
-        over = (ChunkState.HERE, ChunkState.LOST)
-        return all(chunks[position].state in over for position in grant.remote_by_position)
 
     def _release(self, borrower: Borrower, grant: Grant) -> None:
         if grant.num_reading or grant.is_released:

@@ -72,6 +72,7 @@ class ChunkTable:
         self.end = len(self._chunks)
         self.needs_holders = True
         self.is_planned = False
+        self._first_wanted = 0  # no chunk before it is wanted
 
     def __len__(self) -> int:
         return len(self._chunks)
@@ -84,8 +85,13 @@ class ChunkTable:
 
     def wanted(self) -> Iterator[WantedChunk]:
         """Yields the chunks that nobody is reading and that can still help, in order."""
-        for position in range(self.first, self.end):
-            chunk = self._chunks[position]
+        chunks = self._chunks
+        start = max(self._first_wanted, self.first)
+        while start < self.end and chunks[start].state is not ChunkState.WANTED:
+            start += 1
+        self._first_wanted = start
+        for position in range(start, self.end):
+            chunk = chunks[position]
             if chunk.state is ChunkState.WANTED:
                 yield chunk
 
@@ -124,6 +130,7 @@ class ChunkTable:
             if chunk.state is ChunkState.HERE or chunk.state is ChunkState.LOST:
                 continue
             chunk.state = ChunkState.WANTED
+            self._first_wanted = min(self._first_wanted, position)
             self._strike(chunk, holder, reason, detail)
 
     def refuse(self, position: int, holder: str, reason: ShortReason, detail: str) -> None:

@@ -64,11 +64,6 @@ class Observer(Protocol):
         ...
 
 
-class _NoObserver:
-    def on_phase(self, phase: str, num_arrived: int, num_chunks: int) -> None:
-        """Does nothing."""
-
-
 @dataclass(frozen=True)
 class EngineParts:
     """What an engine works with.
@@ -84,7 +79,7 @@ class EngineParts:
         quarantine_s: a given-up read that has not quiesced by then is fenced.
         num_lanes: threads that read and verify.
         on_commit: called after chunks were committed: there are events to send.
-        observer: watches fetches.
+        observer: watches fetches, if anybody does.
     """
 
     reader: ReaderCore
@@ -97,7 +92,7 @@ class EngineParts:
     quarantine_s: float
     num_lanes: int
     on_commit: Callable[[], None]
-    observer: Observer = field(default_factory=_NoObserver)
+    observer: Observer | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -119,6 +114,7 @@ class FetchEngine:
     def __init__(self, parts: EngineParts) -> None:
         self._parts = parts
         self._reader = parts.reader
+        self._reader.is_watched = parts.observer is not None
         self._lock = parts.lock
         self._clock = parts.clock
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -314,7 +310,8 @@ class FetchEngine:
             phases = self._reader.take_phases()
         self._todo.extend(actions)
         for fetch, phase in phases:
-            self._parts.observer.on_phase(phase.value, fetch.num_arrived, fetch.num_chunks)
+            if self._parts.observer is not None:
+                self._parts.observer.on_phase(phase.value, fetch.num_arrived, fetch.num_chunks)
 
     def _do(self, action: Action) -> None:
         match action:

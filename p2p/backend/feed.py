@@ -108,7 +108,7 @@ class Snapshot:
     def __init__(self, sync: int, start_seq: int, index: Index, kind: EventKind) -> None:
         self.sync = sync
         self.start_seq = start_seq
-        events = [Event(kind, entry.key, entry.tenant) for entry in index]
+        events = [Event(kind, entry.key, tenant) for entry in index for tenant in entry.tenants]
         events.sort(key=lambda event: (event.tenant, len(event.key)))
         self._pages = _paginate(events, self.PAGE_EVENTS)
 

@@ -182,7 +182,7 @@ class Fetch:
             else:
                 self._reject(position, slot, reading)
                 failed.append(position)
-        self._borrowing.read_over(reading.borrower, reading.grant)
+        self._borrowing.read_over(reading.borrower, reading.grant, len(reading.positions))
         self._mark(Phase.AFTER_COMMIT, now_s)
         if failed and self.outcome is None:
             detail = f"{reading.name} delivered other bytes than it had stored"
@@ -268,8 +268,7 @@ class Fetch:
         self.num_arrived += len(reading.positions)
         self._mark(Phase.MID_TRANSFER, now_s)
         self._mark(Phase.BEFORE_VERIFY, now_s)
-        keys = tuple(self._context.keys[position] for position in reading.positions)
-        self._context.desk.emit(Verify(reading.read_id, keys, reading.slots))
+        self._context.desk.emit(Verify(reading.read_id, reading.keys, reading.slots))
 
     def _abandon(self, reading: Reading, reason: ShortReason, detail: str, now_s: float) -> None:
         """Gives a read up and leaves its holder."""
@@ -287,11 +286,9 @@ class Fetch:
         tally.num_chunks += 1
         tally.num_bytes += core.chunk_bytes
         if self._chunks[position].state is ChunkState.ARRIVED and self.outcome is None:
-            if entry.is_readable_by(self._context.tenant):
-                self._chunks.keep(position, entry)
-                return
-            self._chunks.lose(position, ShortReason.NOT_KEPT, "held here for another tenant")
-        core.unpin(entry)
+            self._chunks.keep(position, entry)
+        else:
+            core.unpin(entry)
 
     def _reject(self, position: int, slot: int, reading: Reading) -> None:
         core = self._context.desk.instance

@@ -98,6 +98,10 @@ class FetchContext:
         limits: timing and sizes.
         chunks: where each chunk stands.
         is_delivered: the outcome is there; what is still under way only has to end.
+        deadline_s: when the outcome must be there.
+        ask_timeout_s: how long a question may stay unanswered.
+        stall_s: how long one read may take.
+        window_chunks: chunks of one read.
     """
 
     desk: Desk
@@ -109,24 +113,15 @@ class FetchContext:
     chunks: ChunkTable
     is_delivered: bool = False
 
-    @property
-    def deadline_s(self) -> float:
-        """When the outcome must be there."""
-        return self.started_s + self.budget_s
+    deadline_s: float = field(init=False)
+    ask_timeout_s: float = field(init=False)
+    stall_s: float = field(init=False)
+    window_chunks: int = field(init=False)
 
-    @property
-    def ask_timeout_s(self) -> float:
-        """How long a question may stay unanswered."""
-        return min(self.limits.ask_timeout_s, self.budget_s / 4)
-
-    @property
-    def stall_s(self) -> float:
-        """How long one read may take."""
-        return min(self.limits.stall_s, self.budget_s / 3)
-
-    @property
-    def window_chunks(self) -> int:
-        """Chunks of one read."""
+    def __post_init__(self) -> None:
+        self.deadline_s = self.started_s + self.budget_s
+        self.ask_timeout_s = min(self.limits.ask_timeout_s, self.budget_s / 4)
+        self.stall_s = min(self.limits.stall_s, self.budget_s / 3)
         chunk_bytes = self.desk.instance.chunk_bytes
         share = len(self.keys) * chunk_bytes // self.limits.num_windows
-        return max(1, min(self.limits.window_bytes, share) // chunk_bytes)
+        self.window_chunks = max(1, min(self.limits.window_bytes, share) // chunk_bytes)

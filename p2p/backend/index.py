@@ -21,7 +21,7 @@ class IndexEntry:
         slot: where it lies in every rank's pool.
         generation: of the slot.
         root: digest of each rank's shard.
-        tenant: who may read it; empty for everybody.
+        tenants: who may read it: those who stored or fetched it; the empty one is everybody.
         parent: key of the chunk before it, None for the first of a prompt.
         num_children: chunks here that follow it.
         num_pins: leases and fetches that need it.
@@ -33,7 +33,7 @@ class IndexEntry:
     slot: int
     generation: int
     roots: tuple[int, ...]
-    tenant: str
+    tenants: tuple[str, ...]
     parent: ChunkKey | None
     num_children: int = field(default=0)
     num_pins: int = field(default=0)
@@ -47,7 +47,7 @@ class IndexEntry:
 
     def is_readable_by(self, tenant: str) -> bool:
         """True if the entry is sound, and belongs to the tenant or to everybody."""
-        return not self.is_damaged and (not self.tenant or self.tenant == tenant)
+        return not self.is_damaged and (tenant in self.tenants or "" in self.tenants)
 
 
 class Index:

@@ -184,7 +184,7 @@ class InstanceCore:
             slot=placement.slot,
             generation=self.slots.generation(placement.slot),
             roots=roots,
-            tenant=tenant,
+            tenants=(tenant,),
             parent=placement.parent,
             num_pins=num_pins,
         )
@@ -355,7 +355,7 @@ class InstanceCore:
         if roots != entry.roots and not entry.is_damaged:
             entry.is_damaged = True
             self.index.detach(entry)
-            self.feed.append(EventKind.EVICT, entry.key, entry.tenant)
+            self._tell_gone(entry)
             self.counters["damaged_chunks"] += 1
         self.unpin(entry)
         return entry.is_damaged
@@ -367,12 +367,15 @@ class InstanceCore:
         return Refusal(code=code, field=field, ours=str(ours), theirs=str(theirs))
 
     def _share(self, entry: IndexEntry, tenant: str) -> None:
-        """A chunk that one tenant stored and another caller stores for all becomes everybody's."""
-        if tenant or not entry.tenant:
+        """A chunk that is here is stored again, for somebody who could not read it before."""
+        if tenant in entry.tenants or "" in entry.tenants:
             return
-        self.feed.append(EventKind.EVICT, entry.key, entry.tenant)
-        entry.tenant = ""
-        self.feed.append(self._tier, entry.key, "")
+        if tenant:
+            entry.tenants = (*entry.tenants, tenant)
+        else:
+            self._tell_gone(entry)
+            entry.tenants = ("",)
+        self.feed.append(self._tier, entry.key, tenant)
 
     def _end(self, lease: Lease) -> None:
         for entry in lease.entries:
@@ -380,7 +383,11 @@ class InstanceCore:
 
     def _gone(self, entry: IndexEntry) -> None:
         self.slots.release(entry.slot)
-        self.feed.append(EventKind.EVICT, entry.key, entry.tenant)
+        self._tell_gone(entry)
+
+    def _tell_gone(self, entry: IndexEntry) -> None:
+        for tenant in entry.tenants:
+            self.feed.append(EventKind.EVICT, entry.key, tenant)
 
     def check_integrity(self) -> None:
         """Raises `AssertionError` if slots, index and leases contradict each other."""

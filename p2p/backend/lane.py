@@ -13,7 +13,7 @@ from p2p.backend.actions import Read, ReadId
 from p2p.backend.links import Links, ReadEnd
 from p2p.backend.pool import Pool
 
-_PIECE_BYTES = 2 << 20
+_PIECE_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,6 +106,8 @@ class Lanes:
 
     def take(self) -> list[LaneEvent]:
         """Returns what happened since the last call."""
+        if not self._events:
+            return []
         events: list[LaneEvent] = []
         while self._events:
             event = self._events.popleft()

@@ -142,6 +142,8 @@ class Links:
 
     def take_lost(self) -> list[str]:
         """Returns the holders whose links went with a fence since the last call."""
+        if not self._lost:
+            return []
         lost, self._lost = self._lost, []
         return lost
 

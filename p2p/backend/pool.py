@@ -29,7 +29,6 @@ class Pool:
         if pool_bytes < slot_bytes:
             reason = f"less than one chunk of {slot_bytes} bytes"
             raise ConfigError("backend.pool_bytes", pool_bytes, reason)
-        self._leaf_bytes = layout.leaf_bytes
         self.slot_bytes = slot_bytes
         num_slots = pool_bytes // slot_bytes
         self._arena = HostArena(num_slots * slot_bytes)
@@ -42,8 +41,11 @@ class Pool:
         return self._arena.view(slot * self.slot_bytes, self.slot_bytes)
 
     def digest(self, key: ChunkKey, slot: int) -> int:
-        """Returns the digest of what lies in a slot, as the chunk of a key."""
-        return chunk_digest(key, self.view(slot), self._leaf_bytes)
+        """Returns the digest of what lies in a slot, as the chunk of a key.
+
+        The whole shard is one leaf: above 64 KiB it is read with the interpreter lock released.
+        """
+        return chunk_digest(key, self.view(slot), self.slot_bytes)
 
     def close(self) -> None:
         """Drops the views; the memory itself stays, since peers may still read it."""

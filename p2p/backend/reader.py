@@ -89,12 +89,16 @@ class ReaderCore:
     Args:
         instance: the other half, whose pool is filled.
         limits: of every fetch.
+
+    Attributes:
+        is_watched: whether phases are kept for `take_phases`.
     """
 
     def __init__(self, instance: InstanceCore, limits: FetchLimits) -> None:
         self.instance = instance
         self.book = PeerBook()
         self.limits = limits
+        self.is_watched = True
         self._actions: list[Action] = []
         self._tags = itertools.count(1)
         self._read_ids = itertools.count(1)
@@ -300,7 +304,8 @@ class ReaderCore:
 
     def note_phase(self, fetch: Fetch, phase: Phase) -> None:
         """A fetch reached a phase."""
-        self._phases.append((fetch, phase))
+        if self.is_watched:
+            self._phases.append((fetch, phase))
 
     def next_read(self, fetch: Fetch) -> ReadId:
         """Returns a fresh read id whose outcome comes back to the fetch."""

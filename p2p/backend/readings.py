@@ -14,6 +14,7 @@ from p2p.backend.borrowing import Borrowing
 from p2p.backend.chunks import ChunkState, WantedChunk
 from p2p.backend.fetch_context import FetchContext
 from p2p.backend.handshake import PeerState
+from p2p.keys import ChunkKey
 
 
 @dataclass(slots=True)
@@ -22,6 +23,7 @@ class Reading:
 
     read_id: ReadId
     positions: tuple[int, ...]
+    keys: tuple[ChunkKey, ...]
     slots: tuple[int, ...]
     borrower: Borrower
     grant: Grant
@@ -83,7 +85,7 @@ class Readings:
             return
         for slot in reading.slots:
             self._context.desk.instance.slots.release(slot)
-        self._borrowing.read_over(reading.borrower, reading.grant)
+        self._borrowing.read_over(reading.borrower, reading.grant, len(reading.positions))
 
     def give_up(self, reading: Reading, now_s: float) -> None:
         """Stops waiting for a read; its slots stay in quarantine until it has quiesced."""
@@ -151,12 +153,12 @@ class Readings:
     ) -> None:
         self._context.chunks.move(positions, ChunkState.READING)
         read_id = self._context.desk.next_read()
-        reading = Reading(read_id, positions, slots, borrower, grant, now_s)
+        keys = tuple(self._context.keys[position] for position in positions)
+        reading = Reading(read_id, positions, keys, slots, borrower, grant, now_s)
         self._readings[read_id] = reading
         grant.num_reading += 1
         borrower.read_started(now_s)
         remote = tuple(grant.remote_by_position[position] for position in positions)
-        keys = tuple(self._context.keys[position] for position in positions)
         self._context.desk.emit(Read(read_id, reading.name, keys, slots, remote))
 
     def _next_window(

@@ -4,6 +4,7 @@ A key folder holds ``NAME.key_secret`` (mode 0600) of whoever runs there and ``a
 of everyone who may connect. Files are in the format of ``zmq.auth``.
 """
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,8 +56,11 @@ def make_keys(folder: Path, names: list[str]) -> list[Path]:
     for name in names:
         if (folder / f"{name}.key_secret").exists():
             continue
-        public, secret = zmq.auth.create_certificates(folder, name)
-        Path(secret).chmod(0o600)
+        mask = os.umask(0o077)  # nobody else may read the secret, not even for a moment
+        try:
+            public, secret = zmq.auth.create_certificates(folder, name)
+        finally:
+            os.umask(mask)
         Path(public).rename(authorized / f"{name}.key")
         written.append(Path(secret))
     return written

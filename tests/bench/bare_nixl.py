@@ -13,6 +13,8 @@ import nixl_cu13._api as nixl  # the plain Python API
 import nixl_cu13._bindings as bindings
 import numpy as np
 
+from p2p.agent.memory import HostArena
+
 _DELAY_US = 10_000
 
 
@@ -24,6 +26,15 @@ class _MendedConfig(bindings.nixlAgentConfig):
 
 
 bindings.nixlAgentConfig = _MendedConfig
+
+
+def _memory(size: int, huge: bool) -> np.ndarray:
+    """Returns memory as allocators give it, or in huge pages, as the fabric's pools lie."""
+    if huge:
+        return HostArena(size).view(0, size)
+    memory = np.frombuffer(mmap.mmap(-1, size), np.uint8)
+    memory[:] = 1  # touched
+    return memory
 
 
 @dataclass(frozen=True)
@@ -40,12 +51,16 @@ class BareAgent:
     """One agent over one buffer of equal blocks."""
 
     def __init__(
-        self, name: str, num_blocks: int, block_bytes: int, threads: int = 0, serves: bool = False
+        self,
+        name: str,
+        num_blocks: int,
+        block_bytes: int,
+        threads: int = 0,
+        serves: bool = False,
+        huge: bool = False,
     ) -> None:
         size = num_blocks * block_bytes
-        self._mapping = mmap.mmap(-1, size)
-        self.buffer = np.frombuffer(self._mapping, np.uint8)
-        self.buffer[:] = 1  # touched
+        self.buffer = _memory(size, huge)
         self.num_blocks = num_blocks
         self.block_bytes = block_bytes
         config = nixl.nixl_agent_config(enable_prog_thread=serves, backends=[])

@@ -1,8 +1,10 @@
 """A fetch (locate, lease, read, verify, release) next to a bare NIXL READ of the same bytes.
 
 ``fetch_ratio_to_nixl``: bandwidth of fetching 64 chunks of 2 MiB, over that of one bare READ of the
-same bytes between the same two processes. ``small_fetch_to_floor``: time of fetching one chunk of
-64 KiB, over two bare DEALER/ROUTER round trips of the same sizes and a bare READ of 64 KiB.
+same bytes between the same two processes; ``…_huge`` with NIXL's memory in huge pages too, as the
+fabric's pools are; ``…_nixl2`` with two worker threads. ``small_fetch_to_floor``: time of fetching
+one chunk of 64 KiB, over two bare DEALER/ROUTER round trips of the same sizes and a bare READ of 64
+KiB; ``…_asking`` with a reader that always waits for the directory before it asks for a lease.
 """
 
 import multiprocessing as mp
@@ -46,13 +48,16 @@ def small_keys() -> list[ChunkKey]:
     return [keys_of(SMALL, 1, str(number))[0] for number in range(NUM_SMALL)]
 
 
-def make_backend(name: str, controller: str, layout: Layout, num_chunks: int) -> P2PBackend:
+def make_backend(
+    name: str, controller: str, layout: Layout, num_chunks: int, ahead_bytes: int = 16 << 20
+) -> P2PBackend:
     """Starts a backend with room for twice as many chunks."""
     config = BackendConfig(
         namespace=NAMESPACE,
         controller=controller,
         instance=name,
         pool_bytes=2 * num_chunks * layout.chunk_bytes,
+        ahead_bytes=ahead_bytes,
     )
     return P2PBackend.start(config, layout)
 
@@ -75,6 +80,7 @@ def hold(controller: str, pipe: Connection) -> None:
     agents = [
         BareAgent("bare-large-a", NUM_LARGE, LARGE.chunk_bytes, serves=True),
         BareAgent("bare-small-a", NUM_SMALL, SMALL.chunk_bytes, serves=True),
+        BareAgent("bare-huge-a", NUM_LARGE, LARGE.chunk_bytes, serves=True, huge=True),
     ]
     pipe.send([agent.remote() for agent in agents])
     pipe.recv()
@@ -110,22 +116,31 @@ class Floor:
         self._socket.send(answered.to_bytes(4, "big") + bytes(asked - 4))
         self._socket.recv()
 
+    def trips(self) -> None:
+        """Both round trips."""
+        self.round_trip(LOCATE_BYTES)
+        self.round_trip(LEASE_BYTES)
+
     def close(self) -> None:
         """Ends the echo."""
         self._socket.send(bytes(4))
         self._context.destroy(200)
 
 
-def measure_large(controller: str, remote: Remote, rounds: int) -> dict[str, list[float]]:
+def measure_large(
+    controller: str, remote: Remote, huge_remote: Remote, rounds: int
+) -> dict[str, list[float]]:
     """Returns seconds of each way to bring 64 chunks of 2 MiB here."""
     backend = make_backend("large-b", controller, LARGE, NUM_LARGE)
     keys = keys_of(LARGE, NUM_LARGE, "")
     bare = BareAgent("bare-large-b", NUM_LARGE, LARGE.chunk_bytes)
     bare2 = BareAgent("bare-large-b2", NUM_LARGE, LARGE.chunk_bytes, threads=2)
+    huge = BareAgent("bare-huge-b", NUM_LARGE, LARGE.chunk_bytes, huge=True)
     bare.connect(remote)
     bare2.connect(remote)
+    huge.connect(huge_remote)
     blocks = np.arange(NUM_LARGE, dtype=np.int32)
-    seconds: dict[str, list[float]] = {"fetch": [], "nixl": [], "nixl2": []}
+    seconds: dict[str, list[float]] = {"fetch": [], "nixl": [], "nixl2": [], "huge": []}
 
     def fetch() -> None:
         with backend.fetch(keys, budget_s=10) as result:
@@ -136,6 +151,7 @@ def measure_large(controller: str, remote: Remote, rounds: int) -> dict[str, lis
             "fetch": harness.timed(fetch),
             "nixl": harness.timed(lambda: bare.read(blocks)),
             "nixl2": harness.timed(lambda: bare2.read(blocks)),
+            "huge": harness.timed(lambda: huge.read(blocks)),
         }
         backend.clear()
         backend.wait_advertised(5)
@@ -151,37 +167,38 @@ def measure_small(
 ) -> dict[str, list[float]]:
     """Returns seconds of a small fetch and of its floor."""
     backend = make_backend("small-b", controller, SMALL, NUM_SMALL)
+    asking = make_backend("small-c", controller, SMALL, NUM_SMALL, ahead_bytes=0)
     bare = BareAgent("bare-small-b", NUM_SMALL, SMALL.chunk_bytes)
     bare.connect(remote)
     floor = Floor(port)
     keys = small_keys()
-    seconds: dict[str, list[float]] = {"fetch": [], "floor": [], "trip": [], "read": []}
+    names = ("fetch", "asking", "floor", "trip", "read")
+    seconds: dict[str, list[float]] = {name: [] for name in names}
 
-    def fetch(key: ChunkKey) -> None:
-        with backend.fetch([key], budget_s=10) as result:
+    def fetch(reader: P2PBackend, key: ChunkKey) -> None:
+        with reader.fetch([key], budget_s=10) as result:
             assert result.num_chunks == 1, result.detail
 
     def bare_read(block: int) -> None:
         bare.read(np.array([block], dtype=np.int32))
 
-    def trips() -> None:
-        floor.round_trip(LOCATE_BYTES)
-        floor.round_trip(LEASE_BYTES)
-
     for number in range(rounds):
         block = number % NUM_SMALL
         if block == 0:
-            backend.clear()
-            assert backend.wait_advertised(5)
-            fetch(keys[0])  # the first one connects
+            for reader in (backend, asking):
+                reader.clear()
+                assert reader.wait_advertised(5)
+                fetch(reader, keys[0])  # the first one connects
             continue
-        trip, read = harness.timed(trips), harness.timed(partial(bare_read, block))
-        seconds["fetch"].append(harness.timed(partial(fetch, keys[block])))
+        trip, read = harness.timed(floor.trips), harness.timed(partial(bare_read, block))
+        seconds["fetch"].append(harness.timed(partial(fetch, backend, keys[block])))
+        seconds["asking"].append(harness.timed(partial(fetch, asking, keys[block])))
         seconds["trip"].append(trip)
         seconds["read"].append(read)
         seconds["floor"].append(trip + read)
     floor.close()
     backend.close()
+    asking.close()
     return seconds
 
 
@@ -196,9 +213,9 @@ def main() -> None:
         echo_ours, echo_theirs = spawn.Pipe()
         echoing = spawn.Process(target=echo, args=(echo_theirs,))
         echoing.start()
-        large_remote, small_remote = ours.recv()
+        large_remote, small_remote, huge_remote = ours.recv()
         rounds = 60 if options.full else 21
-        large = measure_large(controller, large_remote, rounds)
+        large = measure_large(controller, large_remote, huge_remote, rounds)
         small_rounds = 4000 if options.full else 1000
         small = measure_small(controller, small_remote, echo_ours.recv(), small_rounds)
         ours.send("end")
@@ -207,17 +224,23 @@ def main() -> None:
     total = NUM_LARGE * LARGE.chunk_bytes
     ratios = harness.paired(large["nixl"], large["fetch"])
     ratios2 = harness.paired(large["nixl2"], large["fetch"])
+    ratios_huge = harness.paired(large["huge"], large["fetch"])
     small_ratios = harness.paired(small["fetch"], small["floor"])
+    asking_ratios = harness.paired(small["asking"], small["floor"])
     harness.report(
         {
             "fetch_ratio_to_nixl": harness.spread(ratios)["median"],
             "fetch_ratio_to_nixl_spread": harness.spread(ratios),
             "fetch_ratio_to_nixl_nixl2": harness.spread(ratios2)["median"],
+            "fetch_ratio_to_nixl_huge": harness.spread(ratios_huge)["median"],
+            "fetch_ratio_to_nixl_huge_spread": harness.spread(ratios_huge),
             "small_fetch_to_floor": harness.spread(small_ratios)["median"],
             "small_fetch_to_floor_spread": harness.spread(small_ratios),
+            "small_fetch_to_floor_asking": harness.spread(asking_ratios)["median"],
             "fetch_gb_per_s": harness.spread([total / s / 1e9 for s in large["fetch"]]),
             "nixl_gb_per_s": harness.spread([total / s / 1e9 for s in large["nixl"]]),
             "nixl2_gb_per_s": harness.spread([total / s / 1e9 for s in large["nixl2"]]),
+            "nixl_huge_gb_per_s": harness.spread([total / s / 1e9 for s in large["huge"]]),
             "small_fetch_us": harness.spread([s * 1e6 for s in small["fetch"]]),
             "two_round_trips_us": harness.spread([s * 1e6 for s in small["trip"]]),
             "bare_small_read_us": harness.spread([s * 1e6 for s in small["read"]]),

@@ -11,7 +11,7 @@ from tests.sim.defects import DEFECTS, Defect
 from tests.sim.flaws import OPEN, Flaw
 from tests.sim.run import Report, cells_of, run_seed, run_seeds, totals
 
-NUM_SEEDS = 300
+NUM_SEEDS = 2000
 NUM_SEARCHED = 60
 _TRACE = "from tests.sim.run import run_seed; print(run_seed(7).trace_hash)"
 

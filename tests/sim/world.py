@@ -143,7 +143,8 @@ class World:
         state = membership.state
         require(state is BondState.BONDED, f"the bond of {name} is {state.value}")
         require(membership.is_advertised(), f"{name} is not advertised")
-        here = {(entry.tenant, entry.key) for entry in instance.core.index}
+        entries = list(instance.core.index)
+        here = {(tenant, entry.key) for entry in entries for tenant in entry.tenants}
         there = self.controller.core.entries_of(name)
         numbers = f"{len(here - there)} missing, {len(there - here)} too many"
         require(here == there, f"the directory's picture of {name} differs: {numbers}")

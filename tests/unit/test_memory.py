@@ -1,5 +1,6 @@
 import mmap
-import os
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,8 @@ from p2p.agent.memory import DeviceArena, HostArena, available_bytes
 from p2p.agent.spans import piece_offsets, spans
 from p2p.errors import ArgumentError, ClosedError, ConfigError, MemoryUnavailableError
 from p2p.regions import MemoryKind, Region, Segment
+
+THP = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
 @pytest.fixture
@@ -30,11 +33,27 @@ def test_views_are_the_memory_itself(arena):
     assert arena.view(arena.num_bytes, 0).size == 0
 
 
-def test_another_mapping_of_the_file_sees_the_same_bytes(arena):
-    arena.view(0, 3)[:] = (7, 8, 9)
-    with mmap.mmap(arena.fd, mmap.PAGESIZE, prot=mmap.PROT_READ) as mapping:
-        assert mapping[:3] == bytes((7, 8, 9))
-    assert not os.get_inheritable(arena.fd)
+def test_a_forked_child_does_not_get_the_memory(arena):
+    """A child's copy-on-write would take pages from under transfers."""
+    flags: list[str] = []
+    is_ours = False
+    for line in Path("/proc/self/smaps").read_text().split("\n"):
+        if mapping := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
+            is_ours = int(mapping[1], 16) <= arena.address < int(mapping[2], 16)
+        elif is_ours and line.startswith("VmFlags:"):
+            flags = line.split()
+    assert "dc" in flags
+
+
+@pytest.mark.skipif(
+    not THP.exists() or "[never]" in THP.read_text(), reason="this kernel gives no huge pages"
+)
+def test_a_large_arena_lies_in_huge_pages():
+    arena = HostArena(32 << 20)
+    assert arena.address % (2 << 20) == 0
+    maps = Path("/proc/self/smaps").read_text().split("\n")
+    huge_kib = [int(line.split()[1]) for line in maps if line.startswith("AnonHugePages")]
+    assert max(huge_kib) >= 30 << 10
 
 
 @pytest.mark.parametrize(("offset", "length"), [(-1, 1), (0, -1), (0, 12_289), (12_288, 1)])

@@ -35,5 +35,5 @@ class Bond:
         raise AssertionError("the bond does not settle")
 
     def is_true(self):
-        here = {(entry.key, entry.tenant) for entry in self.core.index}
+        here = {(entry.key, tenant) for entry in self.core.index for tenant in entry.tenants}
         return self.controller.entries == here

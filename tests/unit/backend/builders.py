@@ -97,7 +97,7 @@ def holder(
 def entry(
     key: ChunkKey, slot: int = 0, parent: ChunkKey | None = None, tenant: str = ""
 ) -> IndexEntry:
-    return IndexEntry(key, slot, 1, (7,), tenant, parent)
+    return IndexEntry(key, slot, 1, (7,), (tenant,), parent)
 
 
 def put(

@@ -212,5 +212,5 @@ def test_a_tenant_s_chunks_are_delivered_to_it_and_to_nobody_else():
     assert shell.check_delivered(foreign, KEYS) == 0
     own = shell.fetch(KEYS, tenant="t")
     assert shell.check_delivered(own, KEYS) == 8
-    assert {entry.tenant for entry in shell.outcome(own).entries} == {"t"}
+    assert {entry.tenants for entry in shell.outcome(own).entries} == {("t",)}
     shell.check_nothing_left(foreign, own)

@@ -84,7 +84,7 @@ class IndexMachine(RuleBasedStateMachine):
         expected = self.model[:0]
         for number in wanted:
             found = by_key.get(KEYS[number])
-            if found is None or found.tenant not in {"", tenant}:
+            if found is None or not {"", tenant} & set(found.tenants):
                 break
             expected.append(found)
         assert self.index.prefix([KEYS[number] for number in wanted], tenant) == expected

@@ -132,6 +132,22 @@ def test_a_chunk_of_one_tenant_becomes_everybody_s_when_it_is_stored_for_all():
     assert core.feed.view_hash == view_hash_of(KEYS[0], "")
 
 
+def test_a_chunk_of_two_tenants_is_lent_to_both_and_goes_from_both():
+    core = instance_core()
+    put(core, KEYS, "t")
+    put(core, KEYS, "u")
+    ask(core, hello())
+    assert len(core.index) == 4
+    for tenant, count in (("t", 4), ("u", 4), ("v", 0)):
+        granted = _lease(core, tenant=tenant)
+        assert len(granted.slots) == count
+        ask(core, LeaseRelease(instance="r", incarnation=1, token=granted.token))
+    told = core.feed.last_seq
+    core.drop(core.index.prefix(KEYS, "t")[3])
+    assert core.feed.last_seq == told + 2
+    core.check_integrity()
+
+
 def test_a_chunk_of_everybody_stays_so_when_a_tenant_stores_it():
     core = instance_core()
     put(core, KEYS[:1])

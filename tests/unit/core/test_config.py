@@ -21,6 +21,7 @@ class Pump(Settings, frozen=True, kw_only=True):
     wait_s: Annotated[float, msgspec.Meta(gt=0)] = 1.5
     is_loud: bool = False
     place: Place = Place("r1")
+    pipes: tuple[str, ...] = ()
 
     def check(self):
         if self.name == "nobody":
@@ -69,6 +70,13 @@ def test_other_tables_and_other_variables_are_not_ours(write):
 
 def test_a_file_without_our_table_sets_nothing(write):
     assert _load(file=write(""), name="a") == Pump(name="a")
+
+
+def test_text_becomes_lists_and_tables():
+    environ = {"P2P_PUMP_PIPES": "rc, cuda,", "P2P_PUMP_PLACE": '{"rack": "r2"}'}
+    settings = _load(environ, name="a")
+    assert (settings.pipes, settings.place) == (("rc", "cuda"), Place("r2"))
+    assert _refused({"P2P_PUMP_PLACE": "{rack"}, name="a") == ("pump.place", "{rack")
 
 
 def test_text_becomes_numbers_and_booleans():

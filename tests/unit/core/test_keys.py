@@ -55,10 +55,17 @@ def test_seed_and_salt_isolate_and_do_not_run_into_each_other():
     assert len(firsts) == len(pairs)
 
 
-@pytest.mark.parametrize("tokens", [[-1] * 4, [2**32] * 4, [2**70] * 4, ["a"] * 4])
+@pytest.mark.parametrize(
+    "tokens", [[-1] * 4, [2**32] * 4, [2**70] * 4, ["a"] * 4, [1.0] * 4, [[1, 2, 3, 4]], [True] * 4]
+)
 def test_tokens_that_do_not_fit_are_refused(tokens):
     with pytest.raises(ArgumentError, match=r"^tokens = "):
         chunk_keys(tokens, 4)
+
+
+def test_the_token_that_does_not_fit_is_named():
+    with pytest.raises(ArgumentError, match="tokens = -3"):
+        chunk_keys([1, 2, -3, 4], 4)
 
 
 @pytest.mark.parametrize("chunk_tokens", [0, -4])

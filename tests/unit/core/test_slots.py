@@ -69,7 +69,7 @@ class SlotMachine(RuleBasedStateMachine):
         }
         state = next(state for state in SlotState if slot in self.members[state])
         for name in refused[state]:
-            with pytest.raises(ArgumentError, match=f"is {state.value}, cannot become"):
+            with pytest.raises(ArgumentError, match=f"is {state.name.lower()}, cannot become"):
                 getattr(self.table, name)(slot)
 
     @invariant()
