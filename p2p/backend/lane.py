@@ -135,6 +135,10 @@ class Lane:
         if end.is_quiet:
             del self._by_piece[end.read_id]
             job.pieces.remove(end.read_id)
+        if job.is_over:
+            if not job.pieces:
+                self._forget(job)
+            return
         if end.problem:
             self._end(job, end.problem)
             return
@@ -142,7 +146,7 @@ class Lane:
         for number in range(start, min(start + self._piece_chunks, len(action.local))):
             digest = self._pool.digest(action.keys[number], action.local[number])
             job.roots[number] = (digest,)
-        if not job.pieces and job.num_submitted == len(action.local) and not job.is_over:
+        if not job.pieces and job.num_submitted == len(action.local):
             job.is_over = True
             del self._jobs[action.read_id]
             self._tell(
@@ -163,8 +167,6 @@ class Lane:
 
     def _end(self, job: _Job, problem: str) -> None:
         """A window ends badly: its other pieces are given up."""
-        if job.is_over:
-            return
         job.is_over = True
         self._give_up_pieces(job)
         is_quiet = not job.pieces

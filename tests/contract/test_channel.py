@@ -1,5 +1,7 @@
 """One suite for every channel: what `p2p.channel.base` promises while peers live."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -199,3 +201,36 @@ def test_an_offer_is_constant(harness):
     channel = harness.open(Blocks(SMALL, seed=1))
     assert channel.offer() == channel.offer()
     assert channel.offer().channel == harness.channel
+
+
+# Several threads
+
+
+def test_a_sibling_reads_on_another_thread_beside_us(harness):
+    ours, theirs, channel, link = connected(harness, SMALL)
+    dialled = channel.dial("peer", harness.share_peer("shared", SMALL, 2).offer, TIMEOUT_S)
+    sibling = channel.sibling()
+
+    def read() -> None:
+        other = sibling.attach(dialled)
+        for _ in range(20):
+            finish_well(other.read([2], [3]))
+        sibling.close()
+
+    with ThreadPoolExecutor(1) as threads:
+        reading = threads.submit(read)
+        for _ in range(20):
+            finish_well(link.read([4], [5]))
+        reading.result()
+    assert (ours.block(2), ours.block(4)) == (theirs.block(3), theirs.block(5))
+    finish_well(link.read([6], [7]))  # the sibling's end leaves us alone
+    assert link.is_up()
+
+
+def test_dialling_leaves_links_alone(harness):
+    _, _, channel, link = connected(harness, SMALL)
+    dialled = channel.dial("peer", harness.share_peer("shared", SMALL, 2).offer, TIMEOUT_S)
+    finish_well(link.read([0], [0]))
+    again = channel.attach(dialled)
+    assert again.is_up()
+    assert not link.is_up()
