@@ -17,6 +17,7 @@ from p2p.wire.messages import (
     GetStatus,
     Heartbeat,
     ListInstances,
+    ListPeers,
     Locate,
     Refusal,
     RefusalCode,
@@ -30,6 +31,7 @@ from p2p_controller.ops.events import events
 from p2p_controller.ops.heartbeat import heartbeat
 from p2p_controller.ops.instances import instances
 from p2p_controller.ops.locate import locate
+from p2p_controller.ops.peers import peers
 from p2p_controller.ops.register import register
 from p2p_controller.ops.shutdown import shutdown
 from p2p_controller.ops.snapshot import snapshot
@@ -142,11 +144,15 @@ def _answer_member(
 
 
 def _answer_question(
-    state: ControllerState, message: Locate | ListInstances | GetStatus | Shutdown, now_s: float
+    state: ControllerState,
+    message: Locate | ListPeers | ListInstances | GetStatus | Shutdown,
+    now_s: float,
 ) -> ControllerReply:
     match message:
         case Locate():
             return locate(state, message, now_s)
+        case ListPeers():
+            return peers(state, message, now_s)
         case ListInstances():
             return instances(state, now_s)
         case GetStatus():

@@ -16,9 +16,16 @@ _FEW_HOLDERS = 16
 
 
 class Group:
-    """Everything about one namespace."""
+    """Everything about one namespace.
+
+    Attributes:
+        directory: who holds what.
+        members: by instance.
+        version: grows when a member comes, goes, falls silent or is heard again.
+    """
 
     def __init__(self) -> None:
+        self.version = 1
         self.directory = Directory()
         self.members: dict[InstanceId, Member] = {}
         self._readable_masks: dict[Layout | None, int] = {}
@@ -35,6 +42,11 @@ class Group:
         self._readable_masks.clear()
         self._member_by_position.clear()
         self._ranked.clear()
+
+    def on_members_changed(self) -> None:
+        """A member came, went, fell silent or was heard again."""
+        self.version += 1
+        self.on_holders_changed()
 
     def on_loads_changed(self) -> None:
         """A member reported its load."""

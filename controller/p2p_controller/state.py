@@ -74,7 +74,7 @@ class ControllerState:
             self.started_s = now_s
         silent, forgotten = self.members.expire(now_s)
         for member in silent:
-            self.groups[member.namespace_id].on_holders_changed()
+            self.groups[member.namespace_id].on_members_changed()
         for member in forgotten:
             self.remove(member)
 
@@ -84,7 +84,7 @@ class ControllerState:
         group = self.groups[member.namespace_id]
         del group.members[member.instance]
         member.feed.close()
-        group.on_holders_changed()
+        group.on_members_changed()
 
     def sweep(self, num_entries_max: int) -> None:
         """Frees some of the memory of entries that nobody sees any more."""
@@ -111,7 +111,7 @@ class ControllerState:
         if message.incarnation < member.incarnation:
             return self.refuse_stale(member.incarnation, message.incarnation)
         if self.members.touch(member, now_s):
-            self.groups[member.namespace_id].on_holders_changed()
+            self.groups[member.namespace_id].on_members_changed()
         if message.epoch != self.epoch:
             self.counters["other_epoch"] += 1
             return self.status_of(member)
@@ -138,4 +138,5 @@ class ControllerState:
             sync=feed.sync,
             synced_page=feed.synced_page,
             orders=tuple(member.orders.values())[:MAX_ORDERS],
+            peers=self.groups[member.namespace_id].version,
         )

@@ -83,7 +83,6 @@ class P2PBackend:
         limits = LeaseLimits(ttl_s=config.lease_s, bytes_per_reader=config.lease_bytes_per_reader)
         self._core = InstanceCore(identity, offers, self._pool.num_slots, limits=limits)
         self._locator = Requester(self._wire, config.controller, CONTROLLER_REPLIES)
-        self._service.start(self._core, self._pool, self._lock, boot_clock)
         self._bond = BondThread(self._core, self._lock, self._wire, config.controller, boot_clock)
         parts = EngineParts(
             reader=ReaderCore(
@@ -99,10 +98,13 @@ class P2PBackend:
             quarantine_s=config.quarantine_s,
             num_lanes=config.num_lanes,
             on_commit=self._bond.wake,
+            on_late_answer=self._service.wake,
             observer=observer,
         )
         self._engine = FetchEngine(parts)
         self._bond.on_wake = self._engine.tidy
+        self._bond.on_news = self._engine.nudge
+        self._service.start(self._core, self._pool, self._lock, boot_clock, self._engine.nudge)
         self._put_thread = ThreadPoolExecutor(1, thread_name_prefix="p2p-put")
 
     @classmethod

@@ -33,6 +33,7 @@ class BondThread:
 
     Attributes:
         on_wake: called some milliseconds after `wake`, by the thread.
+        on_news: called when members are gone, by the thread.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class BondThread:
         clock: Callable[[], float],
     ) -> None:
         self.on_wake: Callable[[], None] = _do_nothing
+        self.on_news: Callable[[], None] = _do_nothing
         self._core = core
         self._lock = lock
         self._clock = clock
@@ -116,7 +118,10 @@ class BondThread:
         with self._lock:
             for answer in answers:
                 self._core.membership.on_answer(answer.message, now_s)
+            has_news = self._core.take_news()
             state, refusal = self._core.membership.state, self._core.membership.refusal
+        if has_news:
+            self.on_news()
         if state is not self._last_state:
             self._log(state, refusal)
         with self._changed:

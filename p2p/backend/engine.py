@@ -79,6 +79,7 @@ class EngineParts:
         quarantine_s: a given-up read that has not quiesced by then is fenced.
         num_lanes: threads that read and verify.
         on_commit: called after chunks were committed: there are events to send.
+        on_late_answer: called when peers are to be told of what they had asked for.
         observer: watches fetches, if anybody does.
     """
 
@@ -92,6 +93,7 @@ class EngineParts:
     quarantine_s: float
     num_lanes: int
     on_commit: Callable[[], None]
+    on_late_answer: Callable[[], None]
     observer: Observer | None = None
 
 
@@ -144,6 +146,7 @@ class FetchEngine:
         self._is_closing = False
         self._last_progress_s = 0.0
         self._due_s = 0.0
+        self._must_look = False
         self._thread = threading.Thread(target=self._run, name="p2p-fetch", daemon=True)
         self._thread.start()
 
@@ -180,6 +183,13 @@ class FetchEngine:
         if not self._is_idle():
             self._has_work.set()
         return outcome
+
+    def nudge(self) -> None:
+        """Makes whoever drives look at everything now: something has changed outside."""
+        if self._is_closing:
+            return
+        self._must_look = True
+        self.drive_in_background()
 
     def tidy(self) -> None:
         """Has somebody tell holders what nobody waits for, if a caller left that undone."""
@@ -232,11 +242,15 @@ class FetchEngine:
     def _turn(self) -> None:
         """Reports what happened, passes time, and carries out what follows from that."""
         self._take_events()
-        if self._clock() >= self._due_s:
+        if self._must_look or self._clock() >= self._due_s:
+            self._must_look = False
             with self._lock:
                 self._reader.on_time(self._clock())
         self._carry_out()
         self._settle_tickets()
+        if self._reader.instance.has_late_answers:
+            self._parts.on_late_answer()
+            self._parts.on_commit()
 
     def _take_events(self) -> None:
         """Takes what links, lanes and the dialer have to tell."""

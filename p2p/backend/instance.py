@@ -15,7 +15,7 @@ from p2p.backend.feed import EventFeed
 from p2p.backend.handshake import refuse_hello
 from p2p.backend.index import Index, IndexEntry
 from p2p.backend.leases import Lease, LeaseLimits, LeaseTable, Reader
-from p2p.backend.membership import Membership
+from p2p.backend.membership import Gone, Membership
 from p2p.keys import ChunkKey, join_keys, split_keys
 from p2p.wire.exchange import Outgoing, Sender
 from p2p.wire.messages import (
@@ -24,10 +24,13 @@ from p2p.wire.messages import (
     Hello,
     LeaseBusy,
     LeaseGranted,
+    LeaseList,
     LeaseRelease,
     LeaseRenew,
     LeaseRenewed,
     LeaseRequest,
+    LeaseView,
+    ListLeases,
     Locate,
     Message,
     PeerRequest,
@@ -36,10 +39,15 @@ from p2p.wire.messages import (
     RefusalCode,
     Register,
     ReportMismatch,
+    TakenOver,
+    TakeOver,
     Welcome,
 )
 
-_BUSY_RETRY_MS = 50
+_BUSY_RETRY_MS = 20
+_MAX_VIEWS = 1024
+_MAX_PLEAS = 64
+_MAX_UNHEARD = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +74,15 @@ class Suspect:
     key: ChunkKey
     slot: int
     generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plea:
+    """A peer asked us to take over some of its chunks, and waits until ``deadline_s``."""
+
+    sender: Sender
+    request: TakeOver
+    deadline_s: float
 
 
 class InstanceCore:
@@ -95,11 +112,15 @@ class InstanceCore:
         self.offers = offers
         self.counters: Counter[str] = Counter()
         self.suspects: deque[Suspect] = deque(maxlen=256)
+        self.pleas: deque[Plea] = deque()
+        self.news: deque[Gone] = deque(maxlen=_MAX_UNHEARD)
+        self._late_answers: deque[Outgoing] = deque()
         self.is_closing = False
         self.namespace_id = identity.namespace.id
         self._tier = tier
         self._chunk_bytes = identity.layout.chunk_bytes * identity.layout.tensor_parallel
         self._readers: dict[str, int] = {}
+        self._unheard: dict[Reader, None] = {}
 
     @property
     def identity(self) -> Register:
@@ -232,6 +253,10 @@ class InstanceCore:
                 answer = self._on_release(message)
             case ReportMismatch():
                 answer = self._on_mismatch(message)
+            case ListLeases():
+                answer = self._on_list(now_s)
+            case TakeOver():
+                return self._on_take_over(sender, message, now_s)
             case _:
                 assert_never(message)
         return [Outgoing(sender, answer)]
@@ -253,6 +278,7 @@ class InstanceCore:
         if hello.incarnation < known:
             return self._stale("incarnation", known, hello.incarnation)
         self._readers[hello.instance] = hello.incarnation
+        self._unheard.pop(Reader(hello.instance, hello.incarnation), None)
         for lease in self.leases.fence(Reader(hello.instance, hello.incarnation)):
             self.counters["leases_fenced"] += 1
             self._end(lease)
@@ -317,10 +343,57 @@ class InstanceCore:
 
     def _on_renew(self, message: LeaseRenew, now_s: float) -> Message:
         reader = Reader(message.instance, message.incarnation)
-        ttl_s = self.leases.renew(reader, message.token, message.ttl_ms / 1000, now_s)
+        ttl_s = None
+        if reader not in self._unheard and self._is_unchanged(message.token):
+            ttl_s = self.leases.renew(reader, message.token, message.ttl_ms / 1000, now_s)
         if ttl_s is None:
             return Refusal(code=RefusalCode.LEASE_LOST, field="token", theirs=str(message.token))
         return LeaseRenewed(token=message.token, ttl_ms=int(ttl_s * 1000))
+
+    def _is_unchanged(self, token: int) -> bool:
+        """True if every lent slot still is of the generation that the lease names."""
+        lease = self.leases.get(token)
+        if lease is None:
+            return False
+        generation = self.slots.generation
+        if all(generation(entry.slot) == entry.generation for entry in lease.entries):
+            return True
+        self.counters["generations_changed"] += 1
+        return False
+
+    def take_news(self) -> bool:
+        """Acts on the members that are gone; returns whether the reading half has news, too."""
+        gone = self.membership.take_gone()
+        for member in gone:
+            self._on_gone(member)
+        self.news.extend(gone)
+        return bool(gone)
+
+    def answer_plea(self, plea: Plea, num_chunks: int) -> None:
+        """The fetch that a peer had asked for has ended."""
+        self._late_answers.append(Outgoing(plea.sender, TakenOver(num_chunks=num_chunks)))
+
+    @property
+    def has_late_answers(self) -> bool:
+        """True if `take_late_answers` has some. May be asked without the lock."""
+        return bool(self._late_answers)
+
+    def take_late_answers(self) -> list[Outgoing]:
+        """Returns the answers to earlier requests that have become due."""
+        answers = list(self._late_answers)
+        self._late_answers.clear()
+        return answers
+
+    def _on_gone(self, gone: Gone) -> None:
+        """Leases of a member that is not heard are not renewed; if it restarted, they end."""
+        reader = Reader(gone.instance, gone.incarnation)
+        self._unheard[reader] = None
+        while len(self._unheard) > _MAX_UNHEARD:
+            del self._unheard[next(iter(self._unheard))]
+        if gone.is_restarted:
+            for lease in self.leases.fence(Reader(gone.instance, gone.incarnation + 1)):
+                self.counters["leases_fenced"] += 1
+                self._end(lease)
 
     def _on_release(self, message: LeaseRelease) -> Message:
         reader = Reader(message.instance, message.incarnation)
@@ -328,6 +401,32 @@ class InstanceCore:
         if lease is not None:
             self._end(lease)
         return Done()
+
+    def _on_list(self, now_s: float) -> Message:
+        leases = self.leases.all()
+        views = tuple(
+            LeaseView(
+                reader=lease.reader.instance,
+                incarnation=lease.reader.incarnation,
+                token=lease.token,
+                num_chunks=len(lease.entries),
+                num_bytes=lease.num_bytes,
+                left_ms=max(0, int((lease.deadline_s - now_s) * 1000)),
+            )
+            for lease in leases[:_MAX_VIEWS]
+        )
+        return LeaseList(leases=views, more=len(leases) - len(views))
+
+    def _on_take_over(self, sender: Sender, request: TakeOver, now_s: float) -> list[Outgoing]:
+        """Keeps a peer's plea for the reading half, whose fetch answers it."""
+        if self.is_closing:
+            return [Outgoing(sender, Refusal(code=RefusalCode.CLOSING))]
+        if request.namespace != self.namespace_id or len(request.keys) % request.key_bytes:
+            return [Outgoing(sender, Refusal(code=RefusalCode.MALFORMED, field="keys"))]
+        if len(self.pleas) >= _MAX_PLEAS:
+            return [Outgoing(sender, LeaseBusy(retry_after_ms=_BUSY_RETRY_MS))]
+        self.pleas.append(Plea(sender, request, now_s + request.ttl_ms / 1000))
+        return []
 
     def _on_mismatch(self, message: ReportMismatch) -> Message:
         self.counters["mismatches_reported"] += 1

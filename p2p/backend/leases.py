@@ -66,6 +66,14 @@ class LeaseTable:
         """Bytes lent at this moment; a chunk lent twice counts twice."""
         return sum(lease.num_bytes for lease in self._leases.values())
 
+    def get(self, token: int) -> Lease | None:
+        """Returns a lease by its token."""
+        return self._leases.get(LeaseToken(token))
+
+    def all(self) -> list[Lease]:
+        """Returns every lease, oldest first."""
+        return list(self._leases.values())
+
     def room(self, reader: Reader) -> int:
         """Returns how many bytes the reader may borrow with one more lease."""
         held = [lease for lease in self._leases.values() if lease.reader == reader]

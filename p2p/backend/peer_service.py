@@ -41,11 +41,20 @@ class PeerService:
         """Messages that were no messages of ours, by kind."""
         return dict(self._responder.dropped)
 
+    def wake(self) -> None:
+        """There may be answers to send that were not due before. Any thread."""
+        self._responder.wake()
+
     def start(
-        self, core: InstanceCore, pool: Pool, lock: threading.RLock, clock: Callable[[], float]
+        self,
+        core: InstanceCore,
+        pool: Pool,
+        lock: threading.RLock,
+        clock: Callable[[], float],
+        on_plea: Callable[[], None],
     ) -> None:
-        """Starts answering."""
-        answers = _Answers(core, pool, lock, clock)
+        """Starts answering; ``on_plea`` is called when a peer wants us to take over chunks."""
+        answers = _Answers(core, pool, lock, clock, on_plea)
         self._thread = threading.Thread(
             target=self._run, args=(answers,), name="p2p-peers", daemon=True
         )
@@ -73,8 +82,14 @@ class _Answers:
     """The core as a responder's service."""
 
     def __init__(
-        self, core: InstanceCore, pool: Pool, lock: threading.RLock, clock: Callable[[], float]
+        self,
+        core: InstanceCore,
+        pool: Pool,
+        lock: threading.RLock,
+        clock: Callable[[], float],
+        on_plea: Callable[[], None],
     ) -> None:
+        self._on_plea = on_plea
         self._core = core
         self._pool = pool
         self._lock = lock
@@ -90,9 +105,13 @@ class _Answers:
         with self._lock:
             self._core.tick(self._clock())
             suspects = self._core.take_suspects()
+            late = self._core.take_late_answers()
+            has_pleas = bool(self._core.pleas)
+        if has_pleas:
+            self._on_plea()
         for suspect in suspects:
             self._examine(suspect)
-        return ()
+        return late
 
     def wait_s(self) -> float:
         """Returns the time until the next lease ends."""

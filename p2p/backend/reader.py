@@ -5,6 +5,7 @@ No I/O, no clock, no threads: the owner takes the actions, carries them out and 
 
 import itertools
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from p2p.backend.actions import (
     Action,
@@ -23,7 +24,7 @@ from p2p.backend.fetch_context import FetchContext, FetchLimits
 from p2p.backend.handshake import PeerBook, PeerState
 from p2p.backend.instance import InstanceCore
 from p2p.errors import ArgumentError
-from p2p.keys import ChunkKey, check_keys
+from p2p.keys import ChunkKey, check_keys, split_keys
 from p2p.wire.messages import (
     Hello,
     Holder,
@@ -36,7 +37,11 @@ from p2p.wire.messages import (
     Welcome,
 )
 
+if TYPE_CHECKING:
+    from p2p.backend.instance import Plea
+
 _MAX_OPEN_QUESTIONS = 10_000
+_LEAST_BUDGET_S = 0.01
 _PERMANENT = frozenset({RefusalCode.NAMESPACE, RefusalCode.LAYOUT, RefusalCode.VERSION})
 
 
@@ -110,6 +115,7 @@ class ReaderCore:
         self._question_by_fetch: dict[int, Tag] = {}
         self._phases: list[tuple[Fetch, Phase]] = []
         self._fallen: list[str] = []
+        self._pleas: dict[int, tuple[Fetch, Plea]] = {}
 
     @property
     def fetches(self) -> Sequence[Fetch]:
@@ -248,7 +254,9 @@ class ReaderCore:
         self._settle(fetch, now_s)
 
     def on_time(self, now_s: float) -> None:
-        """Time alone."""
+        """Time alone, and what the instance's other half has heard or was asked for."""
+        self._take_news(now_s)
+        self._take_pleas(now_s)
         for fetch in self.fetches:
             fetch.on_time(now_s)
             self._settle(fetch, now_s)
@@ -315,6 +323,34 @@ class ReaderCore:
 
     # ------------------------------------------------------------------ parts
 
+    def _take_news(self, now_s: float) -> None:
+        """Members that are not heard any more are left by every fetch, at once."""
+        while self.instance.news:
+            gone = self.instance.news.popleft()
+            peer = self.book.get(gone.instance)
+            if peer is not None and peer.holder.incarnation <= gone.incarnation:
+                self.down(gone.instance, "the controller does not hear it any more", now_s)
+        self._tell_of_fallen(now_s)
+
+    def _take_pleas(self, now_s: float) -> None:
+        """Fetches what peers asked us to take over; the outcome is their answer."""
+        while self.instance.pleas:
+            plea = self.instance.pleas.popleft()
+            request = plea.request
+            keys = split_keys(request.keys, request.key_bytes)
+            budget_s = max(plea.deadline_s - now_s, _LEAST_BUDGET_S)
+            fetch = self.submit(keys, request.tenant, budget_s, now_s)
+            self._pleas[id(fetch)] = (fetch, plea)
+            self._settle_plea(fetch)
+
+    def _settle_plea(self, fetch: Fetch) -> None:
+        if fetch.outcome is None or id(fetch) not in self._pleas:
+            return
+        _, plea = self._pleas.pop(id(fetch))
+        for entry in fetch.outcome.entries:
+            self.instance.unpin(entry)
+        self.instance.answer_plea(plea, len(fetch.outcome.entries))
+
     def _greet(self, holder: Holder) -> None:
         identity = self.instance.identity
         hello = Hello(
@@ -365,10 +401,15 @@ class ReaderCore:
     def _settle(self, fetch: Fetch, now_s: float) -> None:
         """A fetch has moved: drops it if it is over, and tells all of holders that it gave up."""
         self._sweep(fetch)
+        self._tell_of_fallen(now_s)
+
+    def _tell_of_fallen(self, now_s: float) -> None:
         while self._fallen:
             self._tell_fetches(self._fallen.pop(), now_s)
 
     def _sweep(self, fetch: Fetch) -> None:
+        if self._pleas:
+            self._settle_plea(fetch)
         if fetch.is_finished and self._fetches.pop(id(fetch), None) is not None:
             tag = self._question_by_fetch.pop(id(fetch), None)
             if tag is not None:

@@ -9,7 +9,7 @@ import zmq
 
 from p2p.errors import ProtocolError
 from p2p.keys import join_keys
-from p2p.wire.codec import MAX_BODY_BYTES, BodyDecoder, encode, encode_body, split
+from p2p.wire.codec import MAX_BODY_BYTES, BodyDecoder, encode, encode_body
 from p2p.wire.context import WireContext
 from p2p.wire.messages import ControllerRequest, FeedStatus, Locate, Registered, Shutdown, Want
 from p2p_controller.client import ControllerClient
@@ -110,7 +110,7 @@ def test_the_core_takes_any_message_that_decodes(seed):
     num_taken = 0
     for frames in fuzzer(seed).frames(3000):
         try:
-            message = decoder.decode(split(frames[-1])[1])
+            message = decoder.decode(frames[-1][10:])  # behind the header, right or wrong
         except ProtocolError:
             continue
         if num_taken % 50 == 0:

@@ -52,7 +52,10 @@ class Bond:
 
     def _on_answer(self, _: int, body: bytes) -> None:
         message = CONTROLLER_REPLIES.decode(body)
-        self._instance.core.membership.on_answer(message, self._instance.now_s())
+        core, engine = self._instance.core, self._instance.engine
+        core.membership.on_answer(message, self._instance.now_s())
+        if core.take_news():
+            self._instance.later(0.0, "engine", "hears news", partial(engine.take, _look))
         self._arm(0.0)
 
     def _arm(self, wait_s: float) -> None:
@@ -62,6 +65,10 @@ class Bond:
     def _on_timer(self, number: int) -> None:
         if number == self._timer:
             self.send_due()
+
+
+def _look() -> None:
+    """The engine's turn does the rest."""
 
 
 class PeerService:

@@ -137,6 +137,7 @@ class Engine:
             self._take_verdicts()
             self._take_actions()
         self._instance.settle()
+        self._instance.send_all(self._instance.core.take_late_answers())
         self._arm()
 
     def _take_actions(self) -> None:

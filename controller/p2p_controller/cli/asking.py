@@ -9,11 +9,12 @@ from p2p_controller.client import ControllerClient
 def connect(arguments: argparse.Namespace) -> ControllerClient:
     """Returns a client for ``--controller``, ``--keys-dir``, ``--key-name`` and ``--timeout``."""
     return ControllerClient(
-        arguments.controller, keys=_keys(arguments), timeout_s=arguments.timeout
+        arguments.controller, keys=keys_of(arguments), timeout_s=arguments.timeout
     )
 
 
-def _keys(arguments: argparse.Namespace) -> CurveKeys | None:
+def keys_of(arguments: argparse.Namespace) -> CurveKeys | None:
+    """Returns the keys that ``--keys-dir`` and ``--key-name`` name, if any."""
     if not arguments.keys_dir:
         return None
     return load_keys(arguments.keys_dir, arguments.key_name)

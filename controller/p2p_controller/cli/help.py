@@ -48,3 +48,10 @@ examples:
   p2p-controller serve --keys-dir /etc/p2p/keys
   p2p-controller status --keys-dir /etc/p2p/keys --key-name admin
 """
+LEASES = """\
+Asks every instance that the controller knows; each must be reachable from here.
+
+examples:
+  p2p-controller leases
+  p2p-controller leases --instance prefill-2 --json | jq '.leases_by_holder'
+"""

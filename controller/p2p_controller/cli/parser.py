@@ -64,6 +64,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     _add_serve(commands)
     commands.add_asking("status", "How the controller is: sizes, and counts of what is unusual.")
     commands.add_asking("instances", "Which instances are known, and what they hold.")
+    leases = commands.add_asking("leases", "What every instance lends, and to whom.", texts.LEASES)
+    leases.add_argument("--instance", default="", metavar="INSTANCE", help="only this one's")
     _add_locate(commands)
     _add_clear(commands)
     _add_keys(commands)

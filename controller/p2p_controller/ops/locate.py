@@ -1,13 +1,18 @@
 """Who holds the longest prefix of these keys?"""
 
+from typing import TYPE_CHECKING
+
 from p2p.errors import ArgumentError
 from p2p.keys import InstanceId, NamespaceId, split_keys
 from p2p.layout import Layout
 from p2p.wire.messages import Holder, HolderRun, Locate, Located, Refusal
 from p2p_controller.directory import Run
 from p2p_controller.group import Group
-from p2p_controller.members import Member
+from p2p_controller.ops.holder import holder_of
 from p2p_controller.state import ControllerState
+
+if TYPE_CHECKING:
+    from p2p_controller.members import Member
 
 MAX_HOLDERS = 8
 
@@ -49,18 +54,4 @@ def _with_holders(
             best_by_mask[mask] = indexes
         more = mask.bit_count() - len(indexes)
         runs.append(HolderRun(start=start, count=count, holders=indexes, more=more))
-    return tuple(runs), tuple(_holder(member, now_s) for member in index_by_member)
-
-
-def _holder(member: Member, now_s: float) -> Holder:
-    registered = member.registered
-    return Holder(
-        instance=registered.instance,
-        incarnation=registered.incarnation,
-        address=registered.address,
-        public_key=registered.public_key,
-        host=registered.host,
-        rack=registered.rack,
-        load_bytes=member.load_bytes,
-        age_ms=max(0, int((now_s - member.last_seen_s) * 1000)),
-    )
+    return tuple(runs), tuple(holder_of(member, now_s) for member in index_by_member)

@@ -28,7 +28,7 @@ def register(state: ControllerState, message: Register, now_s: float) -> Registe
     member = Member(message, namespace_id, feed, now_s, orders=orders)
     state.members.add(member)
     group.members[member.instance] = member
-    group.on_holders_changed()
+    group.on_members_changed()
     return Registered(
         epoch=state.epoch,
         heartbeat_ms=round(state.settings.heartbeat_s * 1000),

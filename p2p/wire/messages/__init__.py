@@ -36,9 +36,11 @@ from p2p.wire.messages.directory import (
     Heartbeat,
     Holder,
     HolderRun,
+    ListPeers,
     Locate,
     Located,
     Order,
+    PeerList,
     Register,
     Registered,
     SnapshotPage,
@@ -48,11 +50,16 @@ from p2p.wire.messages.peer import (
     Hello,
     LeaseBusy,
     LeaseGranted,
+    LeaseList,
     LeaseRelease,
     LeaseRenew,
     LeaseRenewed,
     LeaseRequest,
+    LeaseView,
+    ListLeases,
     ReportMismatch,
+    TakenOver,
+    TakeOver,
     Welcome,
 )
 
@@ -63,16 +70,29 @@ ControllerRequest = (
     | SnapshotPage
     | Deregister
     | Locate
+    | ListPeers
     | ListInstances
     | GetStatus
     | Clear
     | Shutdown
 )
 ControllerReply = (
-    Refusal | Done | Registered | FeedStatus | Located | InstanceList | ControllerStatus | Cleared
+    Refusal
+    | Done
+    | Registered
+    | FeedStatus
+    | Located
+    | PeerList
+    | InstanceList
+    | ControllerStatus
+    | Cleared
 )
-PeerRequest = Hello | LeaseRequest | LeaseRenew | LeaseRelease | ReportMismatch
-PeerReply = Refusal | Done | Welcome | LeaseGranted | LeaseBusy | LeaseRenewed
+PeerRequest = (
+    Hello | LeaseRequest | LeaseRenew | LeaseRelease | ReportMismatch | ListLeases | TakeOver
+)
+PeerReply = (
+    Refusal | Done | Welcome | LeaseGranted | LeaseBusy | LeaseRenewed | LeaseList | TakenOver
+)
 
 
 __all__ = [
@@ -100,16 +120,21 @@ __all__ = [
     "InstanceView",
     "LeaseBusy",
     "LeaseGranted",
+    "LeaseList",
     "LeaseRelease",
     "LeaseRenew",
     "LeaseRenewed",
     "LeaseRequest",
     "LeaseToken",
+    "LeaseView",
     "ListInstances",
+    "ListLeases",
+    "ListPeers",
     "Locate",
     "Located",
     "Message",
     "Order",
+    "PeerList",
     "PeerReply",
     "PeerRequest",
     "RankOffer",
@@ -120,6 +145,8 @@ __all__ = [
     "ReportMismatch",
     "Shutdown",
     "SnapshotPage",
+    "TakeOver",
+    "TakenOver",
     "Want",
     "Welcome",
 ]

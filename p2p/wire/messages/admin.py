@@ -27,6 +27,7 @@ class InstanceView(msgspec.Struct, frozen=True, kw_only=True):
     load_bytes: Unsigned
     silent_ms: Unsigned
     synced: bool
+    public_key: str = ""
 
 
 class InstanceList(Message, frozen=True, kw_only=True):

@@ -140,6 +140,7 @@ class FeedStatus(Message, frozen=True, kw_only=True):
         sync: the snapshot that ``synced_page`` belongs to, 0 for none.
         synced_page: every page of that snapshot up to here was taken, -1 for none.
         orders: what to do (again, until it was reported done).
+        peers: version of the namespace's list of members; ask for it when it is not the known one.
     """
 
     epoch: Unsigned
@@ -148,6 +149,7 @@ class FeedStatus(Message, frozen=True, kw_only=True):
     sync: Unsigned = 0
     synced_page: int = -1
     orders: Annotated[tuple[Order, ...], msgspec.Meta(max_length=64)] = ()
+    peers: Unsigned = 0
 
 
 class Deregister(Message, frozen=True, kw_only=True):
@@ -211,3 +213,24 @@ class Located(Message, frozen=True, kw_only=True):
     runs: tuple[HolderRun, ...]
     holders: tuple[Holder, ...]
     partial: bool = False
+
+
+class ListPeers(Message, frozen=True, kw_only=True):
+    """Who else is in my namespace?"""
+
+    instance: Name
+    incarnation: Unsigned
+
+
+class PeerList(Message, frozen=True, kw_only=True):
+    """Answer to `ListPeers`: the members that are heard, the asker among them.
+
+    Attributes:
+        epoch: the controller's start; versions of another epoch mean nothing.
+        version: of this list.
+        peers: nearest first; not all of them where there are more than 512.
+    """
+
+    epoch: Unsigned
+    version: Unsigned
+    peers: Annotated[tuple[Holder, ...], msgspec.Meta(max_length=512)]

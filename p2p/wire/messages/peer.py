@@ -122,3 +122,52 @@ class ReportMismatch(Message, frozen=True, kw_only=True):
     key: Annotated[bytes, msgspec.Meta(min_length=MIN_KEY_BYTES, max_length=MAX_KEY_BYTES)]
     slot: Unsigned
     generation: Unsigned
+
+
+class ListLeases(Message, frozen=True, kw_only=True):
+    """What do you lend, and to whom? Asked by people."""
+
+
+class LeaseView(msgspec.Struct, frozen=True, kw_only=True):
+    """One lease as its holder sees it."""
+
+    reader: str
+    incarnation: Unsigned
+    token: Unsigned
+    num_chunks: Unsigned
+    num_bytes: Unsigned
+    left_ms: Millis
+
+
+class LeaseList(Message, frozen=True, kw_only=True):
+    """Answer to `ListLeases`, oldest first.
+
+    Attributes:
+        more: leases beyond those that are listed.
+    """
+
+    leases: Annotated[tuple[LeaseView, ...], msgspec.Meta(max_length=4096)]
+    more: Unsigned = 0
+
+
+class TakeOver(Message, frozen=True, kw_only=True):
+    """Please fetch these chunks from me, so that you can lend them as well: I leave, or am busy.
+
+    Attributes:
+        keys: of consecutive chunks of one prompt, from its first chunk on.
+        ttl_ms: after so long the asker does not wait any more.
+    """
+
+    instance: Name
+    incarnation: Unsigned
+    namespace: Name
+    keys: KeyBlob
+    key_bytes: KeyBytes
+    ttl_ms: Millis
+    tenant: Tenant = ""
+
+
+class TakenOver(Message, frozen=True, kw_only=True):
+    """Answer to `TakeOver`, once the fetch has ended: so many leading chunks are here now."""
+
+    num_chunks: Unsigned

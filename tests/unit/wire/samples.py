@@ -85,6 +85,7 @@ CONTROLLER_REQUESTS: tuple[wire.ControllerRequest, ...] = (
     wire.Deregister(instance="p", incarnation=3),
     wire.Locate(namespace=NAMESPACE.id, keys=KEYS, key_bytes=8, instance="p", tenant="Zoë"),
     wire.ListInstances(),
+    wire.ListPeers(instance="p", incarnation=3),
     wire.GetStatus(),
     wire.Clear(namespace="n", instance="p", timeout_ms=1),
     wire.Shutdown(),
@@ -100,6 +101,12 @@ CONTROLLER_REPLIES: tuple[wire.ControllerReply, ...] = (
         sync=2,
         synced_page=3,
         orders=(wire.Order(id=7, namespace=NamespaceId("n")),),
+        peers=4,
+    ),
+    wire.PeerList(
+        epoch=5,
+        version=4,
+        peers=(wire.Holder(instance="p", incarnation=3, address="tcp://h:1", public_key="k"),),
     ),
     wire.Located(
         epoch=5,
@@ -126,6 +133,7 @@ CONTROLLER_REPLIES: tuple[wire.ControllerReply, ...] = (
                 load_bytes=2,
                 silent_ms=3,
                 synced=True,
+                public_key="k",
             ),
         )
     ),
@@ -164,12 +172,37 @@ PEER_REQUESTS: tuple[wire.PeerRequest, ...] = (
         slot=1,
         generation=2,
     ),
+    wire.ListLeases(),
+    wire.TakeOver(
+        instance="p",
+        incarnation=3,
+        namespace=NAMESPACE.id,
+        keys=KEYS,
+        key_bytes=32,
+        ttl_ms=9,
+        tenant="acme",
+    ),
 )
 PEER_REPLIES: tuple[wire.PeerReply, ...] = (
     wire.Welcome(instance="q", incarnation=4, ranks=RANKS),
     wire.LeaseGranted(
-        token=1, ttl_ms=500, slots=(3, 1), generations=(1, 9), roots=((1, 2), (3, (1 << 64) - 1))
+        token=1,
+        ttl_ms=500,
+        slots=(3, 1),
+        generations=(1, 9),
+        roots=((1, 2), (3, (1 << 64) - 1)),
+        missing=(1,),
+        retry_after_ms=20,
     ),
     wire.LeaseBusy(retry_after_ms=20, alternates=("r",)),
     wire.LeaseRenewed(token=1, ttl_ms=500),
+    wire.LeaseList(
+        leases=(
+            wire.LeaseView(
+                reader="p", incarnation=3, token=1, num_chunks=2, num_bytes=9, left_ms=400
+            ),
+        ),
+        more=1,
+    ),
+    wire.TakenOver(num_chunks=2),
 )
