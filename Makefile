@@ -44,6 +44,8 @@ tests: $(READY)  ## All tests, without lint
 bench: $(READY)  ## The benchmarks, one after the other
 	$(BIN)/python tests/bench/fetch.py
 	$(BIN)/python tests/bench/idle.py
+	$(BIN)/python tests/bench/verify.py
+	$(BIN)/python tests/bench/striping.py
 
 clean:  ## Remove the environment and every cache
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -58,7 +58,10 @@ class DropPeer:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """Copy a holder's slots onto ours, on every rank; `Verify` follows for the same chunks."""
+    """Copy a holder's slots onto ours, on every rank.
+
+    `Verify` follows for the same chunks; without keys it does not, and no digest is needed.
+    """
 
     read_id: ReadId
     instance: str

@@ -37,6 +37,7 @@ from p2p.wire.messages import Located, RankOffer, Register
 from p2p.wire.requester import Requester
 
 _PUT_BATCH_CHUNKS = 8
+_VERIFY_ONE_IN = {"always": 1, "sample": 16, "off": 0}
 
 
 def boot_clock() -> float:
@@ -87,7 +88,11 @@ class P2PBackend:
         parts = EngineParts(
             reader=ReaderCore(
                 self._core,
-                FetchLimits(window_bytes=config.window_bytes, ahead_bytes=config.ahead_bytes),
+                FetchLimits(
+                    window_bytes=config.window_bytes,
+                    ahead_bytes=config.ahead_bytes,
+                    verify_one_in=_VERIFY_ONE_IN[config.verify],
+                ),
             ),
             lock=self._lock,
             wire=self._wire,

@@ -174,6 +174,13 @@ class Fetch:
 
     def on_verified(self, read_id: ReadId, roots: Sequence[tuple[int, ...]], now_s: float) -> None:
         """Takes the digests of a read's chunks, one tuple over the ranks for each."""
+        self._take_verified(read_id, roots, now_s)
+        self._step(now_s)
+
+    def _take_verified(
+        self, read_id: ReadId, roots: Sequence[tuple[int, ...]], now_s: float
+    ) -> None:
+        """Commits the chunks that are what the holder stored; the others go elsewhere."""
         reading = self._readings.take(read_id)
         failed: list[int] = []
         for position, slot, found in zip(reading.positions, reading.slots, roots, strict=True):
@@ -187,7 +194,6 @@ class Fetch:
         if failed and self.outcome is None:
             detail = f"{reading.name} delivered other bytes than it had stored"
             self._chunks.fail(failed, reading.name, ShortReason.DIGEST_MISMATCH, detail)
-        self._step(now_s)
 
     # ------------------------------------------------------------------ time
 
@@ -268,7 +274,11 @@ class Fetch:
         self.num_arrived += len(reading.positions)
         self._mark(Phase.MID_TRANSFER, now_s)
         self._mark(Phase.BEFORE_VERIFY, now_s)
-        self._context.desk.emit(Verify(reading.read_id, reading.keys, reading.slots))
+        if reading.is_verified:
+            self._context.desk.emit(Verify(reading.read_id, reading.keys, reading.slots))
+            return
+        roots = [reading.grant.roots_by_position[position] for position in reading.positions]
+        self._take_verified(reading.read_id, roots, now_s)
 
     def _abandon(self, reading: Reading, reason: ShortReason, detail: str, now_s: float) -> None:
         """Gives a read up and leaves its holder."""

@@ -32,6 +32,7 @@ class FetchLimits:
         ahead_wait_s: a holder that is sure to have it may take so long to answer before the
             directory is asked as well.
         lease_slack_s: leases are asked for the budget and this.
+        verify_one_in: the digests of one read in so many are checked; 1 is all of them, 0 none.
         plan: how runs are spread.
     """
 
@@ -44,6 +45,7 @@ class FetchLimits:
     ahead_bytes: int = 16 << 20
     ahead_wait_s: float = 0.001
     lease_slack_s: float = 0.5
+    verify_one_in: int = 1
     plan: PlanLimits = field(default_factory=PlanLimits)
 
 

@@ -143,7 +143,8 @@ class Lane:
             self._end(job, end.problem)
             return
         action = job.action
-        for number in range(start, min(start + self._piece_chunks, len(action.local))):
+        stop = min(start + self._piece_chunks, len(action.keys))  # without keys, nothing is hashed
+        for number in range(start, stop):
             digest = self._pool.digest(action.keys[number], action.local[number])
             job.roots[number] = (digest,)
         if not job.pieces and job.num_submitted == len(action.local):
@@ -155,7 +156,7 @@ class Lane:
                     problem="",
                     is_quiet=True,
                     ended_s=end.ended_s,
-                    roots=tuple(job.roots),
+                    roots=tuple(job.roots) if action.keys else (),
                 )
             )
 

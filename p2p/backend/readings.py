@@ -30,6 +30,7 @@ class Reading:
     submitted_s: float
     is_over: bool = False
     is_given_up: bool = False
+    is_verified: bool = True
 
     @property
     def name(self) -> str:
@@ -159,7 +160,10 @@ class Readings:
         grant.num_reading += 1
         borrower.read_started(now_s)
         remote = tuple(grant.remote_by_position[position] for position in positions)
-        self._context.desk.emit(Read(read_id, reading.name, keys, slots, remote))
+        one_in = self._context.limits.verify_one_in
+        reading.is_verified = one_in > 0 and read_id % one_in == 0
+        named = keys if reading.is_verified else ()
+        self._context.desk.emit(Read(read_id, reading.name, named, slots, remote))
 
     def _next_window(
         self, borrower: Borrower, now_s: float

@@ -3,7 +3,7 @@
 import os
 import socket
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
@@ -34,6 +34,8 @@ class BackendConfig(Settings, frozen=True, kw_only=True):
             while the directory is still looking; 0 always waits for the directory.
         window_bytes: largest read that is submitted at once.
         quarantine_s: a given-up transfer that has not quiesced by then has its agent torn down.
+        verify: which digests are checked of what arrives: all, those of one read in 16, or none.
+            Without them a holder's damaged memory, and whoever lends it further, goes unnoticed.
         num_lanes: threads that read large chunks and verify them.
         host: name of the machine; peers with the same one are near. By default its boot id.
         rack: label of the rack; peers with the same one are nearer than others.
@@ -58,6 +60,7 @@ class BackendConfig(Settings, frozen=True, kw_only=True):
     ahead_bytes: Annotated[int, msgspec.Meta(ge=0)] = 16 << 20
     window_bytes: Annotated[int, msgspec.Meta(ge=1)] = 8 << 20
     quarantine_s: _Seconds = 5.0
+    verify: Literal["always", "sample", "off"] = "always"
     num_lanes: Annotated[int, msgspec.Meta(ge=1, le=64)] = 2
     host: Annotated[str, msgspec.Meta(max_length=256)] = ""
     rack: Annotated[str, msgspec.Meta(max_length=256)] = ""

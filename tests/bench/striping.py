@@ -2,8 +2,9 @@
 
 ``striped_speedup``: time of fetching 64 chunks of 1 MiB from one holder, over that from two.
 ``rebalance_to_ideal``: one holder gets four times as slow in the middle of a fetch; time from then
-on, over the bytes left by then divided by the rates of both. ``complete_after_kill``: share of
-fetches that deliver every chunk, compared byte by byte, though one holder is killed half-way.
+on, over the bytes left by then divided by the rates of both; ``…_early`` after a quarter of the
+bytes. ``complete_after_kill``: share of fetches that deliver every chunk, compared byte by byte,
+though one holder is killed half-way.
 """
 
 import statistics
@@ -84,11 +85,16 @@ def measure_speed(cluster: Cluster, rounds: int) -> dict[str, list[float]]:
     return seconds
 
 
-def measure_rebalance(cluster: Cluster) -> float:
-    """Returns the time that a fetch takes after one holder got slow, over the ideal one."""
+def measure_rebalance(cluster: Cluster, share: float) -> float:
+    """Returns the time that a fetch takes after one holder got slow, over the ideal one.
+
+    Args:
+        cluster: the hosts.
+        share: of the bytes, that is sent before.
+    """
     start_bytes = cluster.sent_bytes()
     cluster.reader.say("fetch", "both", NUM_CHUNKS)
-    while cluster.sent_bytes() < start_bytes + TOTAL_BYTES / 2:
+    while cluster.sent_bytes() < start_bytes + share * TOTAL_BYTES:
         time.sleep(_POLL_S)
     cluster.holders[1].limit(RATE_MBIT / SLOWDOWN)
     slowed_s = time.monotonic()
@@ -127,7 +133,8 @@ def main() -> None:
     with Network() as network:
         cluster = Cluster(network)
         seconds = measure_speed(cluster, rounds)
-        rebalances = [measure_rebalance(cluster) for _ in range(rounds)]
+        rebalances = [measure_rebalance(cluster, 0.5) for _ in range(rounds)]
+        early = [measure_rebalance(cluster, 0.25) for _ in range(rounds)]
         completions = [is_complete_after_kill(cluster) for _ in range(3)]
     speedups = harness.paired(seconds["one"], seconds["both"])
     harness.report(
@@ -136,6 +143,8 @@ def main() -> None:
             "striped_speedup_spread": harness.spread(speedups),
             "rebalance_to_ideal": harness.spread(rebalances)["median"],
             "rebalance_to_ideal_spread": harness.spread(rebalances),
+            "rebalance_to_ideal_early": harness.spread(early)["median"],
+            "rebalance_to_ideal_early_spread": harness.spread(early),
             "complete_after_kill": statistics.mean(completions),
             "one_holder_mb_per_s": harness.spread([TOTAL_BYTES / s / 1e6 for s in seconds["one"]]),
             "two_holders_mb_per_s": harness.spread(

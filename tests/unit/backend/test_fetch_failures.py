@@ -232,3 +232,15 @@ def test_a_refused_lease_names_the_code():
     assert (outcome.reason, outcome.detail) == (
         ShortReason.PEER_REFUSED, "a refused: namespace namespace",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(("one_in", "num_mismatches"), [(1, 8), (0, 0), (2, 4)])
+def test_as_many_reads_are_verified_as_the_setting_says(one_in, num_mismatches):
+    limits = FetchLimits(num_windows=8, reads_per_holder=8, verify_one_in=one_in)
+    shell = Shell([instance_core("a")], limits=limits)
+    shell.put(shell.holders[0], KEYS)
+    shell.corrupt = {"a"}
+    shell.fetch(KEYS)
+    while shell.reads:
+        shell.finish(shell.reads[0])
+    assert shell.own.counters["digest_mismatches"] == num_mismatches
