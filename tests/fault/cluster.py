@@ -35,11 +35,13 @@ class Process:
 
     Args:
         argv: its command.
+        name: for messages.
         host: where it runs; None for this host.
         log: takes its log.
     """
 
-    def __init__(self, argv: Sequence[str], host: Host | None, log: IO[bytes]) -> None:
+    def __init__(self, argv: Sequence[str], name: str, host: Host | None, log: IO[bytes]) -> None:
+        self._name = name
         popen = subprocess.Popen if host is None else host.popen
         self.process = popen(
             argv,
@@ -55,10 +57,17 @@ class Process:
         self._selector.register(self._output, selectors.EVENT_READ)
 
     def say(self, **order: object) -> None:
-        """Sends a line."""
+        """Sends a line.
+
+        Raises:
+            NoAnswerError: the process has ended.
+        """
         assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(order).encode() + b"\n")
-        self.process.stdin.flush()
+        try:
+            self.process.stdin.write(json.dumps(order).encode() + b"\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            raise self._dead() from None
 
     def hear(self, timeout_s: float = ANSWER_S) -> Answer:
         """Returns the next line.
@@ -69,14 +78,17 @@ class Process:
         deadline_s = time.monotonic() + timeout_s
         while b"\n" not in self._rest:
             if not self._selector.select(max(0.0, deadline_s - time.monotonic())):
-                raise NoAnswerError(f"nothing from {self.process.args!r} in {timeout_s} s")
+                raise NoAnswerError(f"{self._name} says nothing for {timeout_s} s")
             data = os.read(self._output, 1 << 16)
             if not data:
-                raise NoAnswerError(f"{self.process.args!r} ended: {self.process.wait(10)}")
+                raise self._dead()
             self._rest += data
         line, _, self._rest = self._rest.partition(b"\n")
         answer: Answer = json.loads(line)
         return answer
+
+    def _dead(self) -> NoAnswerError:
+        return NoAnswerError(f"{self._name} has died with status {self.process.wait(10)}")
 
     def ask(self, do: str, **words: object) -> Answer:
         """Sends an order and returns its answer."""
@@ -142,7 +154,7 @@ class Cluster:
             argv = ["p2p_controller", "serve", "--json", "--bind", self._controller or bind]
         else:
             argv = ["tests.fault.peer_process", msgspec.json.encode(self._settings(name)).decode()]
-        self.processes[name] = Process([sys.executable, "-m", *argv], host, self._log)
+        self.processes[name] = Process([sys.executable, "-m", *argv], name, host, self._log)
 
     def ready(self, name: str) -> None:
         """Waits until a process serves; a holder then has its chunks."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from p2p.backend import FetchResult
 
-NUM_CHUNKS = 160  # 20 MiB: windows above 512 KiB, which lanes read
+NUM_CHUNKS = 256  # 32 MiB: two holders serve, and lanes read windows above 512 KiB
 _ADVERTISED_S = 10.0
 _OTHER_PROMPT = 1 << 20  # its first token; far from those of the prompt that all share
 
