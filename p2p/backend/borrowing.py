@@ -72,10 +72,18 @@ class Borrowing:
         positions = tuple(chunk.position for chunk in self._context.chunks.wanted())
         self._ask_for(borrower, positions, now_s)
 
-    def plan_nothing(self) -> None:
-        """The directory is silent: only what was lent ahead can still come."""
-        self._context.chunks.is_planned = True
+    def plan_without_directory(self, now_s: float) -> None:
+        """The directory is silent: a few known peers are asked for everything, directly."""
+        chunks, core = self._context.chunks, self._context.desk.instance
+        chunks.is_planned = True
+        chunks.needs_holders = True
         self._orphans = (ShortReason.CONTROLLER_SILENT, "no answer to locate")
+        peers = self._likely_peers(now_s)
+        core.counters["peers_asked_directly"] += len(peers)
+        names = [peer.instance for peer in peers if not self._meet(peer).is_lost]
+        for chunk in chunks.wanted():
+            chunk.holders += [name for name in names if name not in chunk.holders]
+            chunk.width = max(1, len(chunk.holders))
         self._lose_orphans()
 
     def plan(self, located: Located, offset: int, now_s: float) -> None:
@@ -273,6 +281,15 @@ class Borrowing:
         borrower = Borrower(holder, SourceTally(holder.instance))
         self._borrowers[holder.instance] = borrower
         return borrower
+
+    def _likely_peers(self, now_s: float) -> list[Holder]:
+        """Returns known peers: first those we are linked to, then the nearest."""
+        core, book = self._context.desk.instance, self._context.desk.book
+        ours = core.identity.instance
+        known = core.membership.known_peers(now_s)
+        usable = [p for p in known if p.instance != ours and book.is_usable(p, now_s)]
+        usable.sort(key=lambda peer: book.state(peer.instance) is not PeerState.LINKED)
+        return usable[: self._context.limits.direct_peers]
 
     def _orphan_positions(self) -> list[int]:
         """Returns the chunks that nobody lends, is asked for, or is known to hold."""

@@ -102,7 +102,7 @@ class Fetch:
         if isinstance(answer, Located):
             self._borrowing.plan(answer, self._located_from, now_s)
         else:
-            self._borrowing.plan_nothing()
+            self._borrowing.plan_without_directory(now_s)
         self._step(now_s)
 
     def waits_for(self, tag: Tag) -> bool:
@@ -237,7 +237,10 @@ class Fetch:
     def _locate_by_s(self) -> float | None:
         """When the directory must have answered, or has to be asked; None if neither."""
         if self._is_locating:
-            return self._located_s + self._context.ask_timeout_s
+            patience_s = self._context.ask_timeout_s
+            if self._context.desk.instance.membership.seems_silent:
+                patience_s = min(patience_s, self._context.limits.silent_wait_s)
+            return self._located_s + patience_s
         if not self._borrowing.awaits_guess:
             return None
         return self._context.started_s + self._context.limits.ahead_wait_s

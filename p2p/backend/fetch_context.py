@@ -23,7 +23,8 @@ class FetchLimits:
     Attributes:
         window_bytes: largest read that is submitted at once.
         num_windows: a fetch is cut into about so many windows at least.
-        reads_per_holder: reads under way at one holder.
+        reads_per_holder: reads under way at a holder that serves alone.
+        reads_if_shared: reads under way at each holder where several serve.
         ask_timeout_s: a holder that does not answer within this is left, or within a quarter of
             the budget if that is shorter.
         silence_s: a holder that has not answered for so long is left alone by everybody.
@@ -32,6 +33,8 @@ class FetchLimits:
         ahead_wait_s: a holder that is sure to have it may take so long to answer before the
             directory is asked as well.
         lease_slack_s: leases are asked for the budget and this.
+        direct_peers: so many known peers are asked where the directory is silent.
+        silent_wait_s: a directory that has been silent before is given only so long.
         verify_one_in: the digests of one read in so many are checked; 1 is all of them, 0 none.
         plan: how runs are spread.
     """
@@ -39,12 +42,15 @@ class FetchLimits:
     window_bytes: int = 8 << 20
     num_windows: int = 16
     reads_per_holder: int = 6
+    reads_if_shared: int = 2
     ask_timeout_s: float = 1.0
     silence_s: float = 0.1
     stall_s: float = 5.0
     ahead_bytes: int = 16 << 20
     ahead_wait_s: float = 0.001
     lease_slack_s: float = 0.5
+    direct_peers: int = 4
+    silent_wait_s: float = 0.02
     verify_one_in: int = 1
     plan: PlanLimits = field(default_factory=PlanLimits)
 

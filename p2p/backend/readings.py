@@ -66,14 +66,21 @@ class Readings:
         return self._readings[read_id]
 
     def submit(self, now_s: float) -> None:
-        """Gives every linked holder with room the next window, in turns."""
+        """Gives every linked holder with room the next window, in turns.
+
+        Where several share the work, little is given out at a time: what a holder was given it
+        keeps, even if it becomes slow.
+        """
+        linked = [b for b in self._borrowing.borrowers if not b.is_lost and self._is_linked(b)]
+        lenders = sum(bool(borrower.grants) for borrower in linked)
+        limits = self._context.limits
+        reads_max = limits.reads_per_holder if lenders < 2 else limits.reads_if_shared
         submitted = True
         while submitted:
             submitted = False
-            for borrower in self._borrowing.borrowers:
-                room = borrower.num_reading < self._context.limits.reads_per_holder
-                if room and not borrower.is_lost and self._is_linked(borrower):
-                    submitted |= self._submit_window(borrower, now_s)
+            for borrower in linked:
+                if borrower.num_reading < reads_max and not borrower.is_lost:
+                    submitted |= self._submit_window(borrower, lenders, now_s)
 
     def take(self, read_id: ReadId) -> Reading:
         """Removes a read whose slots go elsewhere now."""
@@ -129,8 +136,8 @@ class Readings:
                     )
         return times
 
-    def _submit_window(self, borrower: Borrower, now_s: float) -> bool:
-        window = self._next_window(borrower, now_s)
+    def _submit_window(self, borrower: Borrower, lenders: int, now_s: float) -> bool:
+        window = self._next_window(borrower, self._chunks_max(lenders), now_s)
         if window is None:
             return False
         grant, chunks = window
@@ -165,8 +172,16 @@ class Readings:
         named = keys if reading.is_verified else ()
         self._context.desk.emit(Read(read_id, reading.name, named, slots, remote))
 
+    def _chunks_max(self, lenders: int) -> int:
+        """Returns the size of the next window: where several share the work, the last are small."""
+        whole = self._context.window_chunks
+        if lenders < 2:
+            return whole
+        left = sum(1 for _ in self._context.chunks.wanted())
+        return max(1, min(whole, left // (4 * lenders)))
+
     def _next_window(
-        self, borrower: Borrower, now_s: float
+        self, borrower: Borrower, chunks_max: int, now_s: float
     ) -> tuple[Grant, Sequence[WantedChunk]] | None:
         name = borrower.holder.instance
         grant: Grant | None = None
@@ -179,7 +194,7 @@ class Readings:
                 continue
             grant = covering
             chunks.append(chunk)
-            if len(chunks) == self._context.window_chunks:
+            if len(chunks) == chunks_max:
                 break
         return (grant, chunks) if grant is not None else None
 

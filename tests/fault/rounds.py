@@ -1,16 +1,16 @@
 """One cell of the fault matrix, run: three fetches are struck, and what must hold is looked at.
 
 Fetch 1 is the first contact and small (4 MiB, inline reads). Fetch 2 is large (32 MiB, lanes, both
-holders) over known links; a stopped or cut victim stays so until the reader has fenced it. Fetch 3 is small, over
-known links, and may go ahead of the directory. After each the victim is healed and everything is
-fetched again.
+holders) over known links; a stopped or cut victim stays so until the reader has fenced it. Fetch 3
+is small, over known links, and may go ahead of the directory. After each the victim is healed and
+everything is fetched again.
 """
 
 import time
 from dataclasses import dataclass, field
 
 from tests.fault.cells import Cell
-from tests.fault.cluster import Answer, Cluster, NoAnswerError
+from tests.fault.cluster import SEEDS, Answer, Cluster, NoAnswerError
 from tests.fault.faults import Fault, leases_end, until
 from tests.fault.peer_process import NUM_CHUNKS
 
@@ -75,6 +75,7 @@ class _Run:
         for self._number, num_chunks in ((1, SMALL), (2, NUM_CHUNKS), (3, SMALL)):
             self._strike_once(num_chunks)
             if self._number == 2:
+                self._use_every_link()
                 self._figures = self._figures_now()
         if not until(lambda: not self._growth(), _SETTLED_S):
             self.fail(f"more files or threads than before: {self._growth()}")
@@ -190,6 +191,20 @@ class _Run:
                 self.fail(f"chunks {own} of {name} are not what it stored")
         reader.ask("release")
         reader.ask("clear")
+
+    def _use_every_link(self) -> None:
+        """Reads in every way from both holders: connections are made when first used."""
+        a = self._cluster.processes["a"]
+        for num_chunks in (NUM_CHUNKS, NUM_CHUNKS, SMALL):
+            self._cluster.reader.ask("fetch", num=num_chunks)
+            self._cluster.reader.ask("release")
+            self._cluster.reader.ask("clear")
+        leases_end(self._cluster, "a")
+        a.ask("clear")
+        self._cluster.reader.ask("fetch", num=SMALL)
+        self._cluster.reader.ask("release")
+        self._cluster.reader.ask("clear")
+        a.ask("put", num=NUM_CHUNKS, seed=SEEDS["a"])
 
     def _figures_now(self) -> dict[int, tuple[int, int]]:
         found = {}

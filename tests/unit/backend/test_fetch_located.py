@@ -3,7 +3,7 @@
 import pytest
 
 from p2p.backend.actions import ShortReason
-from tests.unit.backend.builders import instance_core, prompt
+from tests.unit.backend.builders import holder_of, instance_core, prompt
 from tests.unit.backend.shell import Shell
 
 KEYS = prompt(8)
@@ -53,3 +53,46 @@ def test_what_the_only_holder_evicted_since_is_named():
         ShortReason.EVICTED, "a no longer has chunk 3",
     )  # fmt: skip
     shell.check_nothing_left(fetch)
+
+
+def _without_controller(*names):
+    shell = Shell([instance_core(name) for name in names], is_controller_silent=True)
+    for core in shell.holders:
+        shell.put(core, KEYS)
+    membership = shell.own.membership
+    membership.peers = tuple(holder_of(core) for core in shell.cores.values())
+    membership.peers_s = shell.now_s
+    return shell
+
+
+def test_known_peers_are_asked_where_the_directory_is_silent():
+    shell = _without_controller("a")
+    fetch = shell.fetch(KEYS)
+    assert fetch.outcome is None
+    shell.advance(0.25)
+    assert shell.check_delivered(fetch, KEYS) == len(KEYS)
+    assert shell.own.counters["peers_asked_directly"] == 1
+    shell.check_nothing_left(fetch)
+
+
+def test_not_more_than_four_peers_are_asked_directly():
+    shell = _without_controller(*"abcdefg")
+    shell.fetch(KEYS)
+    shell.advance(0.25)
+    assert shell.own.counters["peers_asked_directly"] == 4
+
+
+def test_a_list_of_peers_that_is_too_old_is_of_no_use():
+    shell = _without_controller("a")
+    shell.own.membership.peers_s = shell.now_s - 301.0
+    fetch = shell.fetch(KEYS)
+    shell.advance(0.25)
+    assert shell.outcome(fetch).reason is ShortReason.CONTROLLER_SILENT
+
+
+def test_a_directory_that_was_silent_before_is_not_waited_for():
+    shell = _without_controller("a")
+    shell.own.membership.num_unanswered = 2
+    fetch = shell.fetch(KEYS)
+    shell.advance(0.02)
+    assert shell.check_delivered(fetch, KEYS) == len(KEYS)
