@@ -178,7 +178,7 @@ class FetchEngine:
                 finally:
                     self._drive_lock.release()
             else:
-                os.eventfd_write(self._wake_fd, 1)
+                self.drive_in_background()  # whoever drives may be about to leave
                 ticket.done.wait(_TAKE_OVER_S)
         if not self._is_idle():
             self._has_work.set()
