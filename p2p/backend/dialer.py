@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from p2p.channel.base import Channel, Dialled
-from p2p.errors import ArgumentError, ClosedError, PeerError, ProtocolError
+from p2p.errors import P2PError
 from p2p.wire.messages import ChannelOffer, Holder, Welcome
 
 _NUM_THREADS = 4
@@ -68,7 +68,7 @@ class Dialer:
             return Call(holder, None, f"offers no channel that we speak ({name})")
         try:
             return Call(holder, self._channel.dial(holder.instance, offer, _TIMEOUT_S))
-        except (PeerError, ProtocolError, ArgumentError, ClosedError) as error:
+        except P2PError as error:
             return Call(holder, None, str(error))
 
     def _matching_offer(self, welcome: Welcome) -> ChannelOffer | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from p2p.backend.actions import Read, ReadId
 from p2p.channel.base import Channel, Dialled, Transfer, TransferState
-from p2p.errors import ArgumentError, PeerError, ProtocolError
+from p2p.errors import ArgumentError, P2PError, PeerError
 
 if TYPE_CHECKING:
     from p2p.channel.base import Link
@@ -85,7 +85,7 @@ class Links:
         """Connects to a holder that answered; returns what was wrong, or None."""
         try:
             self._links[dialled.peer] = self._channel.attach(dialled)
-        except (PeerError, ProtocolError, ArgumentError) as error:
+        except P2PError as error:
             logger.warning("no link to %s: %s", dialled.peer, error)
             return str(error)
         return None
