@@ -32,7 +32,8 @@ from p2p.backend.actions import (
 )
 from p2p.backend.dialer import Call, Dialer
 from p2p.backend.fetch import Fetch
-from p2p.backend.lanes import LaneParts, Lanes, LinkLost, Quiesced
+from p2p.backend.lane import LaneEvent, LinkLost, Quiesced
+from p2p.backend.lanes import LaneParts, Lanes
 from p2p.backend.links import Links, ReadEnd
 from p2p.backend.peer_lines import PeerLines
 from p2p.backend.pool import Pool
@@ -265,7 +266,7 @@ class FetchEngine:
         for call in self._dialer.take():
             self._on_dialled(call)
 
-    def _on_lane_event(self, event: ReadEnd | Quiesced | LinkLost) -> None:
+    def _on_lane_event(self, event: LaneEvent) -> None:
         match event:
             case ReadEnd():
                 self._on_read_end(event)

@@ -310,7 +310,7 @@ class Fetch:
         report = ReportMismatch(
             instance=core.identity.instance,
             incarnation=core.identity.incarnation,
-            namespace=core.identity.namespace.id,
+            namespace=core.namespace_id,
             key=self._context.keys[position],
             slot=reading.grant.remote_by_position[position],
             generation=reading.grant.generations_by_position[position],

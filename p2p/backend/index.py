@@ -84,12 +84,6 @@ class Index:
         entries = map(self._entries.get, keys)
         return [e if e is not None and e.is_readable_by(tenant) else None for e in entries]
 
-    def lend(self, entry: IndexEntry) -> None:
-        """Pins a chunk and marks a use."""
-        entry.num_pins += 1
-        self._uses += 1
-        entry.used = self._uses
-
     def add(self, entry: IndexEntry) -> None:
         """Adds a chunk; its key must be new."""
         if entry.key in self._entries:

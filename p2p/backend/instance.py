@@ -306,7 +306,8 @@ class InstanceCore:
                 token=0, ttl_ms=0, slots=(), generations=(), roots=(), missing=missing
             )
         for entry in entries:
-            self.index.lend(entry)
+            self.index.pin(entry)
+            self.index.touch(entry)
         num_bytes = len(entries) * self._chunk_bytes
         lease = self.leases.grant(reader, entries, num_bytes, request.ttl_ms / 1000, now_s)
         self.counters["leases_granted"] += 1

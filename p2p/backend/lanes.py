@@ -13,13 +13,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import assert_never
 
-from p2p.backend.actions import Read, ReadId
-from p2p.backend.lane import Lane, LaneEvent, LinkLost, Quiesced
+from p2p.backend.actions import CancelRead, DropPeer, Read, ReadId
+from p2p.backend.lane import Lane, LaneEvent, Quiesced
 from p2p.backend.links import Links, ReadEnd
 from p2p.backend.pool import Pool
 from p2p.channel.base import Channel, Dialled
-
-__all__ = ["LaneParts", "Lanes", "LinkLost", "Quiesced"]
 
 logger = logging.getLogger(__name__)
 _NAP_S = 100e-6
@@ -52,17 +50,7 @@ class _Attach:
     dialled: Dialled
 
 
-@dataclass(frozen=True, slots=True)
-class _Cancel:
-    read_id: ReadId
-
-
-@dataclass(frozen=True, slots=True)
-class _Drop:
-    instance: str
-
-
-_Order = _Attach | Read | _Cancel | _Drop | None
+_Order = _Attach | Read | CancelRead | DropPeer
 
 
 class Lanes:
@@ -97,12 +85,12 @@ class Lanes:
         thread, _ = self._by_read.get(read_id, (None, 0))
         if thread is not None:
             self._cancelled.add(read_id)
-            thread.orders.put(_Cancel(read_id))
+            thread.orders.put(CancelRead(read_id))
 
     def drop(self, instance: str) -> None:
         """Closes the links to a holder."""
         self._dialled.pop(instance, None)
-        self._tell_all(_Drop(instance))
+        self._tell_all(DropPeer(instance))
 
     def take(self) -> list[LaneEvent]:
         """Returns what happened since the last call."""
@@ -123,7 +111,7 @@ class Lanes:
         for thread in self._threads:
             thread.stop()
 
-    def _tell_all(self, order: _Attach | _Drop) -> None:
+    def _tell_all(self, order: _Attach | DropPeer) -> None:
         for thread in self._threads:
             if thread.is_started:
                 thread.orders.put(order)
@@ -145,7 +133,7 @@ class _LaneThread:
         events: deque[LaneEvent],
         cancelled: set[ReadId],
     ) -> None:
-        self.orders: queue.SimpleQueue[_Order] = queue.SimpleQueue()
+        self.orders: queue.SimpleQueue[_Order | None] = queue.SimpleQueue()
         self.num_bytes = 0
         self.is_started = False
         self._parts = parts
@@ -192,15 +180,15 @@ class _LaneThread:
             self._obey(lane, order)
             lane.poll()
 
-    def _obey(self, lane: Lane, order: _Attach | Read | _Cancel | _Drop) -> None:
+    def _obey(self, lane: Lane, order: _Order) -> None:
         match order:
             case Read():
                 lane.read(order, lambda: order.read_id not in self._cancelled)
-            case _Cancel():
+            case CancelRead():
                 lane.cancel(order.read_id)
             case _Attach():
                 lane.links.attach(order.dialled)
-            case _Drop():
+            case DropPeer():
                 lane.links.drop(order.instance)
             case _:
                 assert_never(order)

@@ -84,10 +84,4 @@ def plan_runs(
 
 def _rank(holder: Holder, reader: Place) -> tuple[int, int, int]:
     spread = xxhash.xxh3_64_intdigest(f"{reader.instance}\0{holder.instance}".encode())
-    return _distance(holder, reader), holder.load_bytes, spread
-
-
-def _distance(holder: Holder, reader: Place) -> int:
-    if holder.host and holder.host == reader.host:
-        return 0
-    return 1 if holder.rack and holder.rack == reader.rack else 2
+    return holder.distance_to(reader.host, reader.rack), holder.load_bytes, spread

@@ -114,7 +114,7 @@ class ReaderCore:
         self._fetches: dict[int, Fetch] = {}
         self._question_by_fetch: dict[int, Tag] = {}
         self._phases: list[tuple[Fetch, Phase]] = []
-        self._fallen: list[str] = []
+        self._changed: list[str] = []  # holders whose new standing fetches must hear of
         self._pleas: dict[int, tuple[Fetch, Plea]] = {}
 
     @property
@@ -210,9 +210,10 @@ class ReaderCore:
             return
         if problem is None:
             self.book.linked(holder.instance)
+            self._changed.append(holder.instance)
         else:
             self.down(holder.instance, problem, now_s)
-        self._tell_fetches(holder.instance, now_s)
+        self._tell_fetches(now_s)
 
     def on_link_lost(self, instance: str) -> None:
         """A link that worked is gone, through no fault of the holder: greet it anew."""
@@ -300,7 +301,7 @@ class ReaderCore:
     def down(self, instance: str, reason: str, now_s: float) -> None:
         """A holder does not work; whoever caused this call settles what follows for others."""
         self.book.down(instance, reason, now_s)
-        self._fallen.append(instance)
+        self._changed.append(instance)
 
     def give_back(self, holder: Holder, token: int) -> None:
         """Releases a lease at its holder, without waiting for an answer."""
@@ -330,7 +331,7 @@ class ReaderCore:
             peer = self.book.get(gone.instance)
             if peer is not None and peer.holder.incarnation <= gone.incarnation:
                 self.down(gone.instance, "the controller does not hear it any more", now_s)
-        self._tell_of_fallen(now_s)
+        self._tell_fetches(now_s)
 
     def _take_pleas(self, now_s: float) -> None:
         """Fetches what peers asked us to take over; the outcome is their answer."""
@@ -380,11 +381,12 @@ class ReaderCore:
             if answer.code in _PERMANENT:
                 self.instance.counters[f"peer_refused_{answer.field or answer.code.value}"] += 1
                 self.book.refused(name, reason)
+                self._changed.append(name)
             else:
                 self.down(name, reason, now_s)
         else:
             self.down(name, "no answer to hello", now_s)
-        self._tell_fetches(name, now_s)
+        self._tell_fetches(now_s)
 
     def _on_refusal(self, holder: Holder, refusal: Refusal, now_s: float) -> None:
         """A holder that forgot us, restarted or leaves must be greeted anew, after a while."""
@@ -393,19 +395,18 @@ class ReaderCore:
             self.down(holder.instance, refusal.code.value, now_s)
             self._actions.append(DropPeer(holder.instance))
 
-    def _tell_fetches(self, instance: str, now_s: float) -> None:
-        for fetch in self.fetches:
-            fetch.on_peer(instance, now_s)
-            self._settle(fetch, now_s)
-
     def _settle(self, fetch: Fetch, now_s: float) -> None:
         """A fetch has moved: drops it if it is over, and tells all of holders that it gave up."""
         self._sweep(fetch)
-        self._tell_of_fallen(now_s)
+        self._tell_fetches(now_s)
 
-    def _tell_of_fallen(self, now_s: float) -> None:
-        while self._fallen:
-            self._tell_fetches(self._fallen.pop(), now_s)
+    def _tell_fetches(self, now_s: float) -> None:
+        """Tells every fetch of the holders whose standing has changed, and of what follows."""
+        while self._changed:
+            instance = self._changed.pop()
+            for fetch in self.fetches:
+                fetch.on_peer(instance, now_s)
+                self._sweep(fetch)
 
     def _sweep(self, fetch: Fetch) -> None:
         if self._pleas:

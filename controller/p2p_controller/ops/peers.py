@@ -2,7 +2,6 @@
 
 from p2p.keys import InstanceId
 from p2p.wire.messages import ListPeers, PeerList, Refusal, RefusalCode
-from p2p_controller.members import Member
 from p2p_controller.ops.holder import holder_of
 from p2p_controller.state import ControllerState
 
@@ -15,17 +14,11 @@ def peers(state: ControllerState, message: ListPeers, now_s: float) -> PeerList 
     if member is None or member.incarnation != message.incarnation:
         return Refusal(code=RefusalCode.UNKNOWN_INSTANCE, field="instance")
     group = state.groups[member.namespace_id]
-    alive = [other for other in group.members.values() if not other.is_silent]
-    alive.sort(key=lambda other: (_distance(member, other), other.instance))
+    host, rack = member.registered.host, member.registered.rack
+    alive = [holder_of(m, now_s) for m in group.members.values() if not m.is_silent]
+    alive.sort(key=lambda holder: (holder.distance_to(host, rack), holder.instance))
     return PeerList(
         epoch=state.epoch,
         version=group.version,
-        peers=tuple(holder_of(other, now_s) for other in alive[:MAX_PEERS]),
+        peers=tuple(alive[:MAX_PEERS]),
     )
-
-
-def _distance(asker: Member, other: Member) -> int:
-    ours, theirs = asker.registered, other.registered
-    if ours.host and ours.host == theirs.host:
-        return 0
-    return 1 if ours.rack and ours.rack == theirs.rack else 2

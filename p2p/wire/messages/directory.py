@@ -185,6 +185,12 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
     load_bytes: Unsigned = 0
     age_ms: Unsigned = 0
 
+    def distance_to(self, host: str, rack: str) -> int:
+        """Returns 0 for the same host, 1 for the same rack, 2 for anywhere else."""
+        if self.host and self.host == host:
+            return 0
+        return 1 if self.rack and self.rack == rack else 2
+
 
 class HolderRun(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """Consecutive chunks with the same holders.
