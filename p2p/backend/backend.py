@@ -16,7 +16,7 @@ from p2p.backend.actions import FetchOutcome, ShortReason
 from p2p.backend.bond import BondThread
 from p2p.backend.engine import EngineParts, FetchEngine, Observer, Ticket
 from p2p.backend.fetch_context import FetchLimits
-from p2p.backend.instance import InstanceCore, Placement
+from p2p.backend.instance import InstanceCore
 from p2p.backend.leases import LeaseLimits
 from p2p.backend.peer_service import PeerService
 from p2p.backend.pool import Pool, SlotBytes
@@ -24,6 +24,7 @@ from p2p.backend.reader import ReaderCore
 from p2p.backend.results import FetchResult, Handle, Hit, PutReport
 from p2p.backend.settings import BackendConfig, advertised_address
 from p2p.backend.sources import ArraySource, ChunkSource
+from p2p.backend.store import Placement
 from p2p.channel.base import Channel
 from p2p.channel.registry import ChannelSettings, open_channel
 from p2p.config import revalidated

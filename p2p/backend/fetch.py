@@ -23,8 +23,8 @@ from p2p.backend.borrowing import Borrowing
 from p2p.backend.chunks import ChunkState
 from p2p.backend.fetch_context import FetchContext
 from p2p.backend.handshake import Guess
-from p2p.backend.instance import Placement
 from p2p.backend.readings import Reading, Readings
+from p2p.backend.store import Placement
 from p2p.wire.messages import LeaseGranted, Located, Message, ReportMismatch
 
 

@@ -1,21 +1,19 @@
-"""The decisions of one instance: what it keeps, lends, evicts and tells.
+"""The decisions of one instance: what it lends to peers, and what it tells them and the controller.
 
-Holds the slots, the index, the leases and the event feed together, answers peers, and places new
-chunks. Everything that touches bytes, sockets or clocks is done by its owner.
-No I/O, no clock, no threads: one caller at a time.
+Everything that touches bytes, sockets or clocks is done by its owner. No I/O, no clock, no threads:
+one caller at a time.
 """
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
-from p2p.agent.slots import SlotTable
-from p2p.backend.feed import EventFeed
 from p2p.backend.handshake import refuse_hello
-from p2p.backend.index import Index, IndexEntry
+from p2p.backend.index import IndexEntry
 from p2p.backend.leases import Lease, LeaseLimits, LeaseTable, Reader
 from p2p.backend.membership import Gone, Membership
+from p2p.backend.store import ChunkStore, Suspect
 from p2p.keys import ChunkKey, join_keys, split_keys
 from p2p.wire.exchange import Outgoing, Sender
 from p2p.wire.messages import (
@@ -51,32 +49,6 @@ _MAX_UNHEARD = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Placement:
-    """A chunk that has a slot but no bytes yet.
-
-    Attributes:
-        position: of its key in the request.
-        key: of the chunk.
-        parent: key before it.
-        slot: to fill.
-    """
-
-    position: int
-    key: ChunkKey
-    parent: ChunkKey | None
-    slot: int
-
-
-@dataclass(frozen=True, slots=True)
-class Suspect:
-    """A chunk of ours that a reader found to differ from its digest."""
-
-    key: ChunkKey
-    slot: int
-    generation: int
-
-
-@dataclass(frozen=True, slots=True)
 class Plea:
     """A peer asked us to take over some of its chunks, and waits until ``deadline_s``."""
 
@@ -85,8 +57,8 @@ class Plea:
     deadline_s: float
 
 
-class InstanceCore:
-    """State and rules of one instance.
+class InstanceCore(ChunkStore):
+    """State and rules of one instance: what it keeps, and whom it lends it to.
 
     Args:
         identity: what we register as.
@@ -104,20 +76,15 @@ class InstanceCore:
         tier: EventKind = EventKind.ADMIT_HOST,
         limits: LeaseLimits | None = None,
     ) -> None:
-        self.slots = SlotTable(num_slots)
-        self.index = Index()
-        self.feed = EventFeed()
+        super().__init__(num_slots, tier)
         self.leases = LeaseTable(limits or LeaseLimits(), first_token=identity.incarnation)
         self.membership = Membership(identity, self.index, self.feed, tier)
         self.offers = offers
-        self.counters: Counter[str] = Counter()
-        self.suspects: deque[Suspect] = deque(maxlen=256)
         self.pleas: deque[Plea] = deque()
         self.news: deque[Gone] = deque(maxlen=_MAX_UNHEARD)
         self._late_answers: deque[Outgoing] = deque()
         self.is_closing = False
         self.namespace_id = identity.namespace.id
-        self._tier = tier
         self._chunk_bytes = identity.layout.chunk_bytes * identity.layout.tensor_parallel
         self._readers: dict[str, int] = {}
         self._unheard: dict[Reader, None] = {}
@@ -146,90 +113,6 @@ class InstanceCore:
             instance=self.identity.instance,
             tenant=tenant,
         )
-
-    # ------------------------------------------------------------------ chunks in and out
-
-    def begin_put(self, keys: Sequence[ChunkKey], tenant: str) -> list[Placement]:
-        """Returns slots for the chunks that are not here, in order, as far as there is room.
-
-        The chunks that are here count as used and cannot be evicted for the new ones.
-        """
-        here = [entry for key in keys if (entry := self.index.get(key)) is not None]
-        for entry in here:
-            self.index.pin(entry)
-        missing = [position for position, key in enumerate(keys) if self.index.get(key) is None]
-        slots = self.acquire_slots(len(missing))
-        self.counters["put_chunks_refused_pool_full"] += len(missing) - len(slots)
-        placements = [
-            Placement(position, keys[position], keys[position - 1] if position else None, slot)
-            for position, slot in zip(missing, slots, strict=False)
-        ]
-        for entry in here:
-            self.index.touch(entry)
-            self._share(entry, tenant)
-            self.unpin(entry)
-        return placements
-
-    def acquire_slots(self, count: int) -> list[int]:
-        """Returns up to ``count`` slots for filling, evicting chunks that nothing needs."""
-        short = count - self.slots.num_free
-        if short > 0:
-            for entry in self.index.evict(short):
-                self._gone(entry)
-                self.counters["evicted_chunks"] += 1
-        return self.slots.acquire(count)
-
-    def commit(
-        self, placement: Placement, roots: tuple[int, ...], tenant: str, num_pins: int = 0
-    ) -> IndexEntry:
-        """A filled chunk becomes part of the index and is advertised.
-
-        Args:
-            placement: key and slot of the chunk.
-            roots: digest of each rank's shard.
-            tenant: who may read it; empty for everybody.
-            num_pins: so many pins are put on it, for the caller to take back.
-
-        Returns:
-            The entry; an earlier one, if the same chunk came in by another way meanwhile.
-        """
-        present = self.index.get(placement.key)
-        if present is not None:
-            self.slots.release(placement.slot)
-            self._share(present, tenant)
-            present.num_pins += num_pins
-            return present
-        self.slots.commit(placement.slot)
-        entry = IndexEntry(
-            key=placement.key,
-            slot=placement.slot,
-            generation=self.slots.generation(placement.slot),
-            roots=roots,
-            tenants=(tenant,),
-            parent=placement.parent,
-            num_pins=num_pins,
-        )
-        self.index.add(entry)
-        self.feed.append(self._tier, entry.key, tenant)
-        return entry
-
-    def drop(self, entry: IndexEntry) -> None:
-        """Removes a chunk that nobody has pinned, and says so."""
-        self.index.remove(entry)
-        self._gone(entry)
-
-    def unpin(self, entry: IndexEntry) -> None:
-        """Takes a pin back; a damaged chunk goes with its last pin."""
-        self.index.unpin(entry)
-        if entry.is_damaged and entry.num_pins == 0:
-            self.slots.release(entry.slot)
-
-    def clear(self) -> int:
-        """Drops every chunk that nobody has pinned and returns how many those were."""
-        entries = [entry for entry in self.index if entry.num_pins == 0]
-        for entry in entries:
-            self.drop(entry)
-        return len(entries)
 
     def carry_out_orders(self) -> None:
         """Does what the controller asked for."""
@@ -436,66 +319,15 @@ class InstanceCore:
             self.suspects.append(suspect)
         return Done()
 
-    def take_suspects(self) -> list[Suspect]:
-        """Returns the chunks that readers reported since the last call."""
-        suspects = list(self.suspects)
-        self.suspects.clear()
-        return suspects
-
-    def pin_suspect(self, suspect: Suspect) -> IndexEntry | None:
-        """Pins a reported chunk for examination; None if it is not what was reported any more."""
-        entry = self.index.get(suspect.key)
-        if entry is None or (entry.slot, entry.generation) != (suspect.slot, suspect.generation):
-            return None
-        self.index.pin(entry)
-        return entry
-
-    def judge_suspect(self, entry: IndexEntry, roots: tuple[int, ...]) -> bool:
-        """Unpins an examined chunk; a damaged one is lent no more. Returns whether it was."""
-        if roots != entry.roots and not entry.is_damaged:
-            entry.is_damaged = True
-            self.index.detach(entry)
-            self._tell_gone(entry)
-            self.counters["damaged_chunks"] += 1
-        self.unpin(entry)
-        return entry.is_damaged
-
     # ------------------------------------------------------------------ parts
 
     def _stale(self, field: str, ours: int, theirs: int) -> Refusal:
         code = RefusalCode.STALE_INCARNATION
         return Refusal(code=code, field=field, ours=str(ours), theirs=str(theirs))
 
-    def _share(self, entry: IndexEntry, tenant: str) -> None:
-        """A chunk that is here is stored again, for somebody who could not read it before."""
-        if tenant in entry.tenants or "" in entry.tenants:
-            return
-        if tenant:
-            entry.tenants = (*entry.tenants, tenant)
-        else:
-            self._tell_gone(entry)
-            entry.tenants = ("",)
-        self.feed.append(self._tier, entry.key, tenant)
-
     def _end(self, lease: Lease) -> None:
         for entry in lease.entries:
             self.unpin(entry)
-
-    def _gone(self, entry: IndexEntry) -> None:
-        self.slots.release(entry.slot)
-        self._tell_gone(entry)
-
-    def _tell_gone(self, entry: IndexEntry) -> None:
-        for tenant in entry.tenants:
-            self.feed.append(EventKind.EVICT, entry.key, tenant)
-
-    def check_integrity(self) -> None:
-        """Raises `AssertionError` if slots, index and leases contradict each other."""
-        self.slots.check_integrity()
-        self.index.check_integrity()
-        for entry in self.index:
-            if entry.generation != self.slots.generation(entry.slot):
-                raise AssertionError(f"chunk {entry.key.hex()} has an old generation")
 
 
 def _as_far_as(

@@ -4,8 +4,9 @@ import logging
 import threading
 from collections.abc import Callable, Iterable
 
-from p2p.backend.instance import InstanceCore, Suspect
+from p2p.backend.instance import InstanceCore
 from p2p.backend.pool import Pool
+from p2p.backend.store import Suspect
 from p2p.wire.context import WireContext
 from p2p.wire.decoders import PEER_REQUESTS
 from p2p.wire.exchange import Outgoing, Sender

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from p2p.backend.instance import Suspect
+from p2p.backend.store import Suspect
 from p2p.wire.codec import ONE_WAY
 from p2p.wire.decoders import CONTROLLER_REPLIES, PEER_REQUESTS
 from p2p.wire.exchange import Outgoing, Sender

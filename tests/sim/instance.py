@@ -9,10 +9,11 @@ from p2p.backend.actions import Phase, ShortReason
 from p2p.backend.fetch import Fetch
 from p2p.backend.fetch_context import FetchLimits
 from p2p.backend.index import IndexEntry
-from p2p.backend.instance import InstanceCore, Placement
+from p2p.backend.instance import InstanceCore
 from p2p.backend.leases import LeaseLimits
 from p2p.backend.plan import PlanLimits
 from p2p.backend.reader import ReaderCore
+from p2p.backend.store import Placement
 from p2p.keys import ChunkKey, Namespace
 from p2p.regions import Region, Segment
 from p2p.wire.exchange import Outgoing, Sender
