@@ -25,6 +25,8 @@ class NixlConfig:
         num_threads: UCX worker threads that post large transfers, 0 posts in the caller.
         split_batch_size: block count from which a transfer is split over these threads.
         wakeup_ms: safety timeout of a serving agent's progress thread, which sleeps otherwise.
+        max_quarantined: transfers given up in flight on one agent from which it is torn down
+            without waiting for a fence.
     """
 
     plugin: str = "UCX"
@@ -36,6 +38,7 @@ class NixlConfig:
     num_threads: int = 0
     split_batch_size: int = 1024
     wakeup_ms: int = 10
+    max_quarantined: int = 64
 
     def __post_init__(self) -> None:
         _check_range("nixl.tcp_user_timeout_s", self.tcp_user_timeout_s, 1, 3600)
@@ -44,6 +47,7 @@ class NixlConfig:
         _check_range("nixl.num_threads", self.num_threads, 0, 64)
         _check_range("nixl.split_batch_size", self.split_batch_size, 1, 1 << 20)
         _check_range("nixl.wakeup_ms", self.wakeup_ms, 1, 1000)
+        _check_range("nixl.max_quarantined", self.max_quarantined, 1, 1 << 20)
         _check_names("nixl.transports", self.transports)
         _check_names("nixl.net_devices", self.net_devices)
 

@@ -1,7 +1,7 @@
 """A reading agent: submits transfers over the region that the rank serves.
 
-A rank has one that all peers share, and one of its own for every peer that misbehaved, because
-only the destruction of an agent stops a transfer for certain. Driven by whoever polls it.
+A rank has one that all peers share, and others on which transfers were given up, because only the
+destruction of an agent stops a transfer for certain. Driven by whoever polls it.
 """
 
 from dataclasses import dataclass
@@ -30,9 +30,13 @@ class ReadingAgent:
     Args:
         region: the local side of every transfer.
         config: settings of NIXL.
+
+    Attributes:
+        is_tainted: a transfer was given up on it while others shared it: they leave.
     """
 
     def __init__(self, region: Region, config: NixlConfig) -> None:
+        self.is_tainted = False
         self._agent = NixlAgent("read", config, Progress.CALLER)
         self._agent.register(spans(region), region.kind, region.device)
         self._blocks = self._agent.prepare_local(region)

@@ -133,8 +133,7 @@ class Links:
         for instance in late:
             logger.warning("%s: a given-up read did not quiesce, fencing", instance)
             self._channel.fence(instance)
-        if late:
-            self._drop_lost()
+        self._drop_lost()
         quiet = [id_ for id_, given_up in self._given_up.items() if given_up.transfer.quiesced()]
         for read_id in quiet:
             del self._given_up[read_id]

@@ -161,10 +161,11 @@ class Channel(Protocol):
     def fence(self, peer: str) -> None:
         """Makes every given-up transfer with a peer quiesce now, at whatever cost. May block 50 ms.
 
-        A fenced write does not settle.
+        A fenced write does not settle. The link on which a transfer was given up goes down.
 
-        Other peers' finished transfers are not affected; links that shared the torn-down
-        resources are closed and must be connected anew.
+        Links to other peers stay up, and so do transfers submitted to them since the first one was
+        given up. Older ones that are still in flight may fail. A link that has been silent for
+        longer than its channel trusts a peer may go down instead, and must be connected anew.
         """
         ...
 

@@ -1,25 +1,32 @@
 """The `nixl` channel: RDMA, NVLink, same-host copies, TCP, through NIXL.
 
-One serving agent for the channel's life, one shared reading agent, and a reading agent of its own
-for each peer with which a transfer was given up: NIXL cannot cancel, and only the destruction of
-an agent stops what is in flight.
+One serving agent for the channel's life, one shared reading agent, and others on which transfers
+were given up: NIXL cannot cancel, and only the destruction of an agent stops what is in flight. So
+the shared agent is left to the peer with which a transfer was given up, everybody else moves to a
+fresh one with the next submit, and whoever was given up before gets an agent of its own.
 """
 
 import logging
-from dataclasses import dataclass
+import time
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass, field
 
+from p2p.agent.drain import DRAIN
 from p2p.agent.nixl_config import NixlConfig
 from p2p.agent.probe import Proof, Target, probe
 from p2p.agent.reading import ReadingAgent
 from p2p.agent.serving import ServingAgent
 from p2p.channel.base import ChannelName, ChannelOffer, Dialled
 from p2p.channel.fit import check_fit
-from p2p.channel.nixl_link import NixlLink
+from p2p.channel.nixl_link import NixlLink, Seat
 from p2p.errors import ArgumentError, ClosedError, P2PError
 from p2p.regions import Region
 
 _LOGGER = logging.getLogger(__name__)
 _MAX_PIECES = (1 << 31) - 1
+_LAST_CHANCE_S = 0.02
+_PAUSE_S = 0.0005
 NIXL = ChannelName("nixl")
 
 
@@ -29,6 +36,7 @@ class NixlDialled:
 
     target: Target
     proof: Proof
+    alive_s: float = field(default_factory=time.monotonic)
 
     @property
     def peer(self) -> str:
@@ -66,6 +74,7 @@ class NixlChannel:
         self._serving = serving or ServingAgent(region, self._config)
         self._offer = ChannelOffer(channel=NIXL, metadata=self._serving.metadata, region=region)
         self._shared: ReadingAgent | None = None
+        self._agents: list[ReadingAgent] = []  # all, the shared one too
         self._link_by_peer: dict[str, NixlLink] = {}
         self._retired: list[NixlLink] = []
         self._suspects: dict[str, bytes] = {}
@@ -91,14 +100,10 @@ class NixlChannel:
             raise ArgumentError("dialled", type(dialled).__name__, "is of another channel")
         peer, target, proof = dialled.peer, dialled.target, dialled.proof
         self._retire(peer)
-        reading = self._reading_agent(target, proof.agent)
-        try:
-            peering = reading.add_peer(target, proof.agent)
-        except P2PError:
-            self._close_if_unused(reading)
-            raise
-        link = NixlLink(reading, peering, target, self._region, proof.transport)
+        seat = self.seat(target, proof.agent)
+        link = NixlLink(self, seat, target, self._region, proof, dialled.alive_s)
         self._link_by_peer[peer] = link
+        DRAIN.settle(peer)
         _LOGGER.info("nixl: connected to %s over %s", peer, proof.transport)
         return link
 
@@ -111,18 +116,27 @@ class NixlChannel:
         return NixlChannel(self._region, self._config, self._serving)
 
     def quarantined(self) -> int:
-        """Returns how many given-up transfers are in flight, after making progress."""
-        count = sum(link.num_given_up() for link in self._links())
+        """Returns how many given-up transfers are in flight, after making progress.
+
+        Tears agents down that carry more than the settings allow; may block as `fence` does.
+        """
+        counts = Counter(reading for link in self._links() for reading in link.given_up())
+        limit = self._config.max_quarantined
+        crowded = [reading for reading, count in counts.items() if count >= limit]
+        if crowded:
+            self._fence(crowded, f"the agent was torn down, {limit} transfers were given up on it")
+            counts = Counter(reading for link in self._links() for reading in link.given_up())
         self._sweep()
-        return count
+        return counts.total()
 
     def fence(self, peer: str) -> None:
-        """Destroys the agents on which given-up transfers with a peer are in flight."""
-        guilty = [
-            link for link in self._links() if link.target.peer == peer and link.num_given_up()
-        ]
-        for reading in {id(link.reading): link.reading for link in guilty}.values():
-            self._tear_down(reading, f"the agent was torn down to fence {peer}")
+        """Destroys the agents on which given-up transfers with a peer are in flight.
+
+        What others have been running there since before is given 20 ms to end.
+        """
+        links = [link for link in self._links() if link.target.peer == peer]
+        guilty = {reading for link in links for reading in link.given_up()}
+        self._fence(guilty, f"the agent was torn down to fence {peer}")
         self._sweep()
 
     def close(self) -> None:
@@ -131,11 +145,51 @@ class NixlChannel:
             return
         self._is_closed = True
         for link in self._links():
-            self._tear_down(link.reading, "the channel is closed")
-        if self._shared is not None:
-            self._shared.close()
+            link.go_down("the channel is closed")
+        for reading in tuple(self._agents):
+            self._tear_down(reading, "the channel is closed")
+        self._sweep()
         if not self._is_sibling:
             self._serving.close()
+
+    def seat(self, target: Target, agent: str) -> Seat:
+        """Returns a place for a peer that was alive just now; see `Seating`."""
+        reading = self._reading_agent(target, agent)
+        try:
+            return Seat(reading, reading.add_peer(target, agent))
+        except P2PError:
+            self.on_left()
+            raise
+
+    def on_suspect(self, link: NixlLink, reading: ReadingAgent) -> None:
+        """Remembers who was given up, and leaves the shared agent to it.
+
+        A restarted peer has other metadata and is trusted anew.
+        """
+        self._suspects[link.target.peer] = link.target.metadata
+        if reading is self._shared:
+            reading.is_tainted = True
+            self._shared = None
+
+    def must_leave(self, link: NixlLink) -> bool:
+        """Returns whether a link must leave a tainted agent.
+
+        A suspect stays where it was given up, unless it has quiesced and another has not.
+        """
+        if not link.is_suspect:
+            return True
+        guilty = [other for other in self._links() if link.reading in other.given_up()]
+        return bool(guilty) and link not in guilty
+
+    def on_left(self) -> None:
+        """Destroys the agents that nobody uses any more, apart from the shared one."""
+        others = [reading for reading in self._agents if reading is not self._shared]
+        if not others:
+            return
+        used = {seat.reading for link in self._links() for seat in link.seats() if not seat.is_gone}
+        for reading in others:
+            if reading not in used:
+                self._forget(reading)
 
     def _links(self) -> list[NixlLink]:
         return [*self._link_by_peer.values(), *self._retired]
@@ -143,48 +197,59 @@ class NixlChannel:
     def _reading_agent(self, target: Target, agent: str) -> ReadingAgent:
         """Returns the shared agent, or a new one for a suspect and for whom it cannot take."""
         if self._suspects.get(target.peer) == target.metadata:
-            return ReadingAgent(self._region, self._config)
+            return self._start_agent()
         if self._shared is None:
-            self._shared = ReadingAgent(self._region, self._config)
+            self._shared = self._start_agent()
         if self._shared.can_take(agent):
             return self._shared
-        return ReadingAgent(self._region, self._config)
+        return self._start_agent()
+
+    def _start_agent(self) -> ReadingAgent:
+        reading = ReadingAgent(self._region, self._config)
+        self._agents.append(reading)
+        return reading
 
     def _retire(self, peer: str) -> None:
         link = self._link_by_peer.pop(peer, None)
         if link is not None:
-            link.close()
-            self._note_suspect(link)
             self._retired.append(link)
+            link.close()
         self._sweep()
 
     def _sweep(self) -> None:
-        """Forgets links that are over, and destroys agents of their own that they had."""
+        """Forgets links that are over, and destroys agents that nobody uses any more."""
         for link in [link for link in self._links() if link.is_finished()]:
-            self._drop(link)
-            self._close_if_unused(link.reading)
+            if self._link_by_peer.get(link.target.peer) is link:
+                del self._link_by_peer[link.target.peer]
+            self._retired = [other for other in self._retired if other is not link]
+        self.on_left()
 
-    def _note_suspect(self, link: NixlLink) -> None:
-        """Remembers who misbehaved; a restarted peer has other metadata and is trusted anew."""
-        if link.is_suspect:
-            self._suspects[link.target.peer] = link.target.metadata
+    def _fence(self, readings: Collection[ReadingAgent], reason: str) -> None:
+        """Destroys agents unless all that was given up there ends by itself just now."""
+        self._let_others_end(readings)
+        guilty = {reading for link in self._links() for reading in link.given_up()}
+        for reading in readings:
+            if reading in guilty:
+                self._tear_down(reading, reason)
 
-    def _drop(self, link: NixlLink) -> None:
-        self._note_suspect(link)
-        if self._link_by_peer.get(link.target.peer) is link:
-            del self._link_by_peer[link.target.peer]
-        self._retired = [other for other in self._retired if other is not link]
-
-    def _close_if_unused(self, reading: ReadingAgent) -> None:
-        is_used = any(link.reading is reading for link in self._links())
-        if reading is not self._shared and not is_used:
-            reading.close()
+    def _let_others_end(self, readings: Collection[ReadingAgent]) -> None:
+        others = [link for link in self._links() if not any(link.given_up())]
+        deadline = time.monotonic() + _LAST_CHANCE_S
+        while sum(link.num_running(readings) for link in others):
+            if time.monotonic() > deadline:
+                return
+            time.sleep(_PAUSE_S)
 
     def _tear_down(self, reading: ReadingAgent, reason: str) -> None:
+        _LOGGER.info("nixl: %s", reason)
+        busy = [link.target.peer for link in self._links() if link.is_busy_on(reading)]
+        with DRAIN.taking_over(busy):
+            self._forget(reading)
+        for link in self._links():
+            link.lose(reading, reason)
+
+    def _forget(self, reading: ReadingAgent) -> None:
         reading.close()
+        self._agents = [other for other in self._agents if other is not reading]
         if reading is self._shared:
             self._shared = None
-        for link in [link for link in self._links() if link.reading is reading]:
-            _LOGGER.info("nixl: link to %s closed: %s", link.target.peer, reason)
-            link.lose(reason)
-            self._drop(link)

@@ -192,3 +192,83 @@ def test_a_peer_that_hung_once_does_not_hurt_others_again(hanging):
     assert transfer.quiesced()
     finish_well(good.read([40], [41]))
     assert ours.block(40) == Blocks(BIG, seed=3).block(41)
+
+
+def test_a_peer_survives_that_its_reads_were_fenced_while_it_stood_still(hanging):
+    ours = Blocks(BIG, seed=1)
+    channel = hanging.open(ours)
+    peer = hanging.share_peer("hanging", BIG, 2)
+    for _ in range(3):
+        link = channel.connect("peer", peer.offer, TIMEOUT_S)
+        for block in range(2):
+            finish_well(link.read([block], [block]))
+        peer.stop()
+        transfer = link.read(range(32), range(32))
+        transfer.cancel()
+        channel.fence("peer")
+        assert transfer.quiesced()
+        ours.clear()
+        peer.resume()
+        time.sleep(0.3)
+        assert not ours.all_bytes().any()
+    finish_well(channel.connect("peer", peer.offer, TIMEOUT_S).read([40], [41]))
+    assert ours.block(40) == Blocks(BIG, seed=2).block(41)
+
+
+def test_a_fence_spares_the_transfers_of_others(hanging):
+    ours, theirs = Blocks(BIG, seed=1), Blocks(BIG, seed=3)
+    channel = hanging.open(ours)
+    bad, good = hanging.share_peer("hanging", BIG, 2), hanging.share_peer("good", BIG, 3)
+    link = channel.connect("good", good.offer, TIMEOUT_S)
+    finish_well(link.read([32], [0]))
+    suspect = channel.connect("peer", bad.offer, TIMEOUT_S)
+    bad.stop()
+    hung = suspect.read(range(32), range(32))
+    older = link.read(range(33, 49), range(1, 17))
+    hung.cancel()
+    younger = link.read(range(49, 57), range(17, 25))
+    assert link.is_up()
+    finish_well(older)
+    finish_well(younger)
+    assert not hung.quiesced()
+    during = link.read(range(57, 64), range(25, 32))
+    channel.fence("peer")
+    assert hung.quiesced()
+    assert not suspect.is_up()
+    assert channel.quarantined() == 0
+    finish_well(during)
+    assert ours.blocks()[32:] == theirs.blocks()[:32]
+    ours.clear()
+    bad.resume()
+    finish_well(link.read([63], [40]))
+    finish_well(channel.connect("peer", bad.offer, TIMEOUT_S).read([62], [41]))
+    assert link.is_up()
+    assert ours.block(63) == theirs.block(40)
+    assert ours.block(62) == Blocks(BIG, seed=2).block(41)
+    assert not ours.all_bytes()[: 62 * BIG.lengths[0]].any()
+
+
+def test_a_link_outlives_a_transfer_that_went_with_the_fence_of_another(hanging):
+    ours = Blocks(BIG, seed=1)
+    channel = hanging.open(ours)
+    bad, good = hanging.share_peer("hanging", BIG, 2), hanging.share_peer("good", BIG, 3)
+    link = channel.connect("good", good.offer, TIMEOUT_S)
+    suspect = channel.connect("peer", bad.offer, TIMEOUT_S)
+    bad.stop()
+    good.stop()
+    try:
+        older = link.read(range(16), range(16))
+        suspect.read(range(16, 32), range(16, 32)).cancel()
+        younger = link.read(range(32, 48), range(32, 48))
+        before = time.monotonic()
+        channel.fence("peer")
+        assert time.monotonic() - before < 1.0
+        assert older.poll() in (TransferState.PENDING, TransferState.FAILED)
+        assert younger.poll() is TransferState.PENDING
+        assert link.is_up()
+    finally:
+        bad.resume()
+        good.resume()
+    finish_well(younger)
+    finish_well(link.read([48], [0]))
+    assert ours.blocks()[32:48] == Blocks(BIG, seed=3).blocks()[32:48]

@@ -1,0 +1,187 @@
+"""Keeps the sockets of a destroyed agent open until the peer has nothing more to send.
+
+UCX aborts the *peer's process* if a TCP connection breaks while it still has reads of ours to
+answer (`ucp_request.inl: Fatal: Endpoint timeout`): a peer that was stopped for a moment would die
+of our giving it up. So the sockets of an agent that is torn down stay open, and what still arrives
+is thrown away: it reaches no memory that anybody looks at.
+"""
+
+import contextlib
+import os
+import selectors
+import socket
+import stat
+import threading
+import time
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+_BUFFER_BYTES = 1 << 20
+_LOOK_S = 0.5
+_QUIET_S = 2.0
+_LONGEST_S = 600.0
+_MAX_SOCKETS = 256
+
+
+Address = tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A second hold on a connection, whose first one was ``fd``."""
+
+    fd: int
+    inode: int
+    socket: socket.socket
+    here: Address
+    there: Address
+
+
+@dataclass(slots=True)
+class _Draining:
+    """One socket, and the peers of whom it is not known that they have answered since."""
+
+    socket: socket.socket
+    peers: set[str]
+    heard_s: float = field(default_factory=time.monotonic)
+
+    def is_over(self, now_s: float) -> bool:
+        """Returns whether the other side has sent all that it will."""
+        return now_s > self.heard_s + (_LONGEST_S if self.peers else _QUIET_S)
+
+
+class Drain:
+    """Reads and forgets what peers still send to agents that are no more.
+
+    One thread while there is something to read; it ends with the last socket.
+
+    Attributes:
+        num_bytes: thrown away so far.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._selector = selectors.DefaultSelector()
+        self._draining: dict[int, _Draining] = {}
+        self._thread: threading.Thread | None = None
+        self.num_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._draining)
+
+    @contextlib.contextmanager
+    def taking_over(self, peers: Collection[str]) -> Iterator[None]:
+        """Keeps the connections to others open that the block closes.
+
+        Args:
+            peers: who may have something to send yet, as `settle` names them. With nobody,
+                nothing is kept.
+        """
+        held = _open_connections() if peers else []
+        try:
+            yield
+        finally:
+            closed = [one for one in held if _inode(one.fd) != one.inode]
+            both_ends = {one.here for one in closed} & {one.there for one in closed}
+            for one in held:
+                if one in closed and one.here not in both_ends:
+                    self._add(one.socket, set(peers))
+                else:
+                    one.socket.close()
+
+    def settle(self, peer: str) -> None:
+        """A peer has answered since: what it had to send is on its way, and then all is over."""
+        with self._lock:
+            for draining in self._draining.values():
+                draining.peers.discard(peer)
+                if not draining.peers:
+                    draining.heard_s = time.monotonic()
+
+    def _add(self, connection: socket.socket, peers: set[str]) -> None:
+        with self._lock:
+            while len(self._draining) >= _MAX_SOCKETS:
+                self._drop(next(iter(self._draining)))
+            self._draining[connection.fileno()] = _Draining(connection, peers)
+            self._selector.register(connection, selectors.EVENT_READ)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="p2p-drain", daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        buffer = bytearray(_BUFFER_BYTES)
+        while True:
+            ready = self._selector.select(_LOOK_S)
+            with self._lock:
+                for key, _ in ready:
+                    self._read(key.fd, buffer)
+                now_s = time.monotonic()
+                for fd in [fd for fd, one in self._draining.items() if one.is_over(now_s)]:
+                    self._drop(fd)
+                if not self._draining:
+                    self._thread = None
+                    return
+
+    def _read(self, fd: int, buffer: bytearray) -> None:
+        draining = self._draining.get(fd)
+        if draining is None:
+            return
+        try:
+            count = draining.socket.recv_into(buffer)
+        except BlockingIOError:
+            return
+        except OSError:
+            count = 0
+        if count == 0:
+            self._drop(fd)
+            return
+        draining.heard_s = time.monotonic()
+        self.num_bytes += count
+
+    def _drop(self, fd: int) -> None:
+        draining = self._draining.pop(fd)
+        self._selector.unregister(draining.socket)
+        draining.socket.close()
+
+
+def _open_connections() -> list[_Held]:
+    """Returns copies of this process's TCP connections."""
+    found: list[_Held] = []
+    for path in tuple(Path("/proc/self/fd").iterdir()):
+        fd = int(path.name)
+        inode = _inode(fd)
+        if inode is None:
+            continue
+        try:
+            connection = socket.socket(fileno=os.dup(fd))
+        except OSError:
+            continue
+        ends = _ends(connection)
+        if ends is None:
+            connection.close()
+        else:
+            found.append(_Held(fd, inode, connection, *ends))
+    return found
+
+
+def _ends(connection: socket.socket) -> tuple[Address, Address] | None:
+    """Returns the two addresses of a TCP connection; None for any other socket."""
+    is_tcp = connection.family in {socket.AF_INET, socket.AF_INET6}
+    if not is_tcp or connection.type != socket.SOCK_STREAM:
+        return None
+    try:
+        return connection.getsockname(), connection.getpeername()
+    except OSError:
+        return None
+
+
+def _inode(fd: int) -> int | None:
+    """Returns the inode of an open socket; None for anything else."""
+    try:
+        status = os.fstat(fd)
+    except OSError:
+        return None
+    return status.st_ino if stat.S_ISSOCK(status.st_mode) else None
+
+
+DRAIN = Drain()

@@ -1,0 +1,106 @@
+import socket
+import time
+from collections.abc import Callable
+
+import pytest
+
+from p2p.agent import drain
+from p2p.agent.drain import Drain
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """Returns the two ends of a TCP connection."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        near = socket.create_connection(server.getsockname())
+        far, _ = server.accept()
+    return near, far
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + 5
+    while not is_so():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def elsewhere():
+    """The far end of a connection, as if it were in another process."""
+    near, far = pair()
+    yield near, far
+    near.close()
+    far.close()
+
+
+def test_what_arrives_for_a_closed_connection_is_thrown_away(elsewhere):
+    near, far = elsewhere
+    taker = Drain()
+    with taker.taking_over(["peer"]):
+        near.close()
+    far.settimeout(5)
+    far.sendall(bytes(8 << 20))
+    wait_until(lambda: taker.num_bytes == 8 << 20)
+    assert len(taker) == 1
+    far.close()
+    wait_until(lambda: len(taker) == 0)
+
+
+def test_other_connections_are_left_alone(elsewhere):
+    near, far = elsewhere
+    other, far_other = pair()
+    taker = Drain()
+    with taker.taking_over(["peer"]):
+        near.close()
+    far_other.sendall(b"for us")
+    assert other.recv(16) == b"for us"
+    other.close()
+    assert far_other.recv(16) == b""
+    assert len(taker) == 1
+    far.close()
+    far_other.close()
+
+
+def test_a_connection_to_ourselves_is_not_kept():
+    near, far = pair()
+    taker = Drain()
+    with taker.taking_over(["peer"]):
+        near.close()
+        far.close()
+    assert len(taker) == 0
+
+
+def test_with_nobody_to_wait_for_nothing_is_kept(elsewhere):
+    near, far = elsewhere
+    taker = Drain()
+    with taker.taking_over([]):
+        near.close()
+    assert far.recv(16) == b""
+    assert len(taker) == 0
+
+
+def test_a_connection_is_closed_once_its_peers_answered_and_it_is_quiet(elsewhere, monkeypatch):
+    monkeypatch.setattr(drain, "_QUIET_S", 0.2)
+    near, far = elsewhere
+    taker = Drain()
+    with taker.taking_over(["a", "b"]):
+        near.close()
+    taker.settle("a")
+    time.sleep(1.0)
+    assert len(taker) == 1
+    taker.settle("b")
+    wait_until(lambda: len(taker) == 0)
+    assert far.recv(16) == b""
+
+
+def test_there_is_a_limit_to_what_is_kept(elsewhere, monkeypatch):
+    monkeypatch.setattr(drain, "_MAX_SOCKETS", 1)
+    near, far = elsewhere
+    second, far_second = pair()
+    taker = Drain()
+    with taker.taking_over(["peer"]):
+        near.close()
+    with taker.taking_over(["peer"]):
+        second.close()
+    assert far.recv(16) == b""
+    assert len(taker) == 1
+    far_second.close()
