@@ -14,7 +14,8 @@ from p2p.agent.nixl_config import NixlConfig
 from p2p.agent.slots import SlotState
 from p2p.backend.actions import FetchOutcome, ShortReason
 from p2p.backend.bond import BondThread
-from p2p.backend.engine import EngineParts, FetchEngine, Observer, Ticket
+from p2p.backend.engine import FetchEngine
+from p2p.backend.engine_parts import EngineParts, Observer, Ticket
 from p2p.backend.fetch_context import FetchLimits
 from p2p.backend.instance import InstanceCore
 from p2p.backend.leases import LeaseLimits

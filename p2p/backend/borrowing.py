@@ -286,7 +286,7 @@ class Borrowing:
         """Returns known peers: first those we are linked to, then the nearest."""
         core, book = self._context.desk.instance, self._context.desk.book
         ours = core.identity.instance
-        known = core.membership.known_peers(now_s)
+        known = core.membership.roster.known(now_s)
         usable = [p for p in known if p.instance != ours and book.is_usable(p, now_s)]
         usable.sort(key=lambda peer: book.state(peer.instance) is not PeerState.LINKED)
         return usable[: self._context.limits.direct_peers]

@@ -11,8 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, assert_never
+from typing import TYPE_CHECKING, assert_never
 
 import zmq
 
@@ -31,17 +30,13 @@ from p2p.backend.actions import (
     Verify,
 )
 from p2p.backend.dialer import Call, Dialer
-from p2p.backend.fetch import Fetch
+from p2p.backend.engine_parts import EngineParts, Ticket
 from p2p.backend.lane import LaneEvent, LinkLost, Quiesced
 from p2p.backend.lanes import LaneParts, Lanes
 from p2p.backend.links import Links, ReadEnd
 from p2p.backend.peer_lines import PeerLines
-from p2p.backend.pool import Pool
-from p2p.backend.reader import ReaderCore
-from p2p.channel.base import Channel
 from p2p.errors import ClosedError, PeerUnreachableError
 from p2p.keys import ChunkKey
-from p2p.wire.context import WireContext
 from p2p.wire.decoders import CONTROLLER_REPLIES
 from p2p.wire.requester import Requester
 
@@ -55,60 +50,8 @@ _NAP_S = 100e-6
 _QUARANTINE_POLL_S = 0.01
 _LONGEST_WAIT_S = 1.0
 _TAKE_OVER_S = 0.05  # who waited for a driver that left drives himself
-
-
-class Observer(Protocol):
-    """Watches fetches; called on the driving thread, which waits for it."""
-
-    def on_phase(self, phase: str, num_arrived: int, num_chunks: int) -> None:
-        """A fetch reached a phase (`Phase`), with so many of its chunks arrived."""
-        ...
-
-
-@dataclass(frozen=True)
-class EngineParts:
-    """What an engine works with.
-
-    Attributes:
-        reader: decides.
-        lock: held for every use of the reader and of the instance behind it.
-        wire: makes sockets.
-        controller: its address.
-        channel: makes links.
-        pool: where chunks land.
-        clock: of the reader.
-        quarantine_s: a given-up read that has not quiesced by then is fenced.
-        num_lanes: threads that read and verify.
-        on_commit: called after chunks were committed: there are events to send.
-        on_late_answer: called when peers are to be told of what they had asked for.
-        observer: watches fetches, if anybody does.
-    """
-
-    reader: ReaderCore
-    lock: threading.RLock
-    wire: WireContext
-    controller: str
-    channel: Channel
-    pool: Pool
-    clock: Callable[[], float]
-    quarantine_s: float
-    num_lanes: int
-    on_commit: Callable[[], None]
-    on_late_answer: Callable[[], None]
-    observer: Observer | None = None
-
-
-@dataclass(slots=True, eq=False)
-class Ticket:
-    """One fetch as its caller sees it."""
-
-    fetch: Fetch
-    done: threading.Event = field(default_factory=threading.Event)
-
-    @property
-    def outcome(self) -> FetchOutcome | None:
-        """The outcome, once it is there."""
-        return self.fetch.outcome
+_STANDSTILL_S = 0.05
+_CATCH_UP_MS = 5
 
 
 class FetchEngine:
@@ -289,10 +232,15 @@ class FetchEngine:
             if not ready and spun_s > _SPIN_S:
                 time.sleep(_NAP_S)
             return ready
-        wait_s = min(_LONGEST_WAIT_S, max(0.0, self._due_s - self._clock()))
+        began_s = self._clock()
+        wait_s = min(_LONGEST_WAIT_S, max(0.0, self._due_s - began_s))
         if self._links.num_given_up:
             wait_s = min(wait_s, _QUARANTINE_POLL_S)
-        return dict(self._poller.poll(int(wait_s * 1000) + 1))
+        ready = dict(self._poller.poll(int(wait_s * 1000) + 1))
+        if not ready and self._clock() > began_s + wait_s + _STANDSTILL_S:
+            # The process stood still, and so did the threads that bring messages: they go first.
+            return dict(self._poller.poll(_CATCH_UP_MS))
+        return ready
 
     def _take_messages(self, ready: dict[object, int]) -> None:
         if self._wake_fd in ready:

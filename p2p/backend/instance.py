@@ -12,7 +12,8 @@ from typing import assert_never
 from p2p.backend.handshake import refuse_hello
 from p2p.backend.index import IndexEntry
 from p2p.backend.leases import Lease, LeaseLimits, LeaseTable, Reader
-from p2p.backend.membership import Gone, Membership
+from p2p.backend.membership import Membership
+from p2p.backend.roster import Gone
 from p2p.backend.store import ChunkStore, Suspect
 from p2p.keys import ChunkKey, join_keys, split_keys
 from p2p.wire.exchange import Outgoing, Sender
@@ -247,7 +248,7 @@ class InstanceCore(ChunkStore):
 
     def take_news(self) -> bool:
         """Acts on the members that are gone; returns whether the reading half has news, too."""
-        gone = self.membership.take_gone()
+        gone = self.membership.roster.take_gone()
         for member in gone:
             self._on_gone(member)
         self.news.extend(gone)

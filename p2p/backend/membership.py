@@ -13,6 +13,7 @@ import msgspec
 
 from p2p.backend.feed import EventFeed, Snapshot
 from p2p.backend.index import Index
+from p2p.backend.roster import Roster
 from p2p.wire.messages import (
     ControllerReply,
     Deregister,
@@ -20,7 +21,6 @@ from p2p.wire.messages import (
     Events,
     FeedStatus,
     Heartbeat,
-    Holder,
     ListPeers,
     Message,
     Order,
@@ -37,21 +37,6 @@ MAX_BATCH_EVENTS = 4096
 
 
 _SILENT_AFTER = 2  # unanswered questions
-
-
-@dataclass(frozen=True, slots=True)
-class Gone:
-    """A member that is not heard any more, or not at this start.
-
-    Attributes:
-        instance: its id.
-        incarnation: the start that ended.
-        is_restarted: another start has taken its place.
-    """
-
-    instance: str
-    incarnation: int
-    is_restarted: bool
 
 
 class BondState(Enum):
@@ -105,6 +90,7 @@ class Membership:
         self.acked_seq = 0
         self.num_unanswered = 0
         self._limits = limits or BondLimits()
+        self.roster = Roster(self._limits.peers_age_s, self._limits.retry_s)
         self._index = index
         self._feed = feed
         self._kind = kind
@@ -118,12 +104,6 @@ class Membership:
         self._register_at_s = 0.0
         self._beat_at_s = 0.0
         self._resend_at_s: float | None = None
-        self.peers: tuple[Holder, ...] = ()
-        self.peers_s = float("-inf")
-        self._peers_version: tuple[int, int] | None = None
-        self._wanted_version: tuple[int, int] | None = None
-        self._asked_peers_s = float("-inf")
-        self._gone: list[Gone] = []
         self._orders: dict[int, Order] = {}
         self._done: dict[int, int] = {}
 
@@ -148,8 +128,7 @@ class Membership:
             self._beat_at_s = now_s + self._heartbeat_s
             self.num_unanswered += 1
             messages.append(self._heartbeat(load_bytes))
-        if self._wants_peers(now_s):
-            self._asked_peers_s = now_s
+        if self.roster.ask(now_s):
             identity = self.identity
             messages.append(ListPeers(instance=identity.instance, incarnation=identity.incarnation))
         return messages
@@ -183,15 +162,6 @@ class Membership:
         """True if the controller has left the last questions unanswered."""
         return self.num_unanswered >= _SILENT_AFTER
 
-    def known_peers(self, now_s: float) -> tuple[Holder, ...]:
-        """Returns the members of the last list, unless it is too old to be of use."""
-        return self.peers if now_s <= self.peers_s + self._limits.peers_age_s else ()
-
-    def take_gone(self) -> list[Gone]:
-        """Returns the members that left the list since the last call."""
-        gone, self._gone = self._gone, []
-        return gone
-
     def farewell(self) -> Message:
         """Returns the message that ends the bond."""
         identity = self.identity
@@ -207,34 +177,12 @@ class Membership:
             case FeedStatus():
                 self._on_status(message, now_s)
             case PeerList():
-                self._on_peers(message, now_s)
+                if message.epoch == self.epoch:
+                    self.roster.take(message, now_s)
             case Refusal():
                 self._on_refusal(message)
             case _:
                 pass
-
-    def _wants_peers(self, now_s: float) -> bool:
-        is_new = self._wanted_version is not None and self._wanted_version != self._peers_version
-        return is_new and now_s >= self._asked_peers_s + self._limits.retry_s
-
-    def _on_peers(self, message: PeerList, now_s: float) -> None:
-        """Keeps the list, and notes whom it does not name any more."""
-        if message.epoch != self.epoch:
-            return
-        version = (message.epoch, message.version)
-        known = self._peers_version
-        if known is not None and known[0] == message.epoch:
-            if message.version < known[1]:
-                return  # of a moment before the one that is known
-            left = {peer.instance: peer.incarnation for peer in self.peers}
-            for peer in message.peers:
-                if left.get(peer.instance, peer.incarnation) >= peer.incarnation:
-                    left.pop(peer.instance, None)
-            here = {peer.instance for peer in message.peers}
-            self._gone += [Gone(name, number, name in here) for name, number in left.items()]
-        self.peers = message.peers
-        self.peers_s = now_s
-        self._peers_version = version
 
     def _on_registered(self, message: Registered) -> None:
         if self.state is not BondState.REGISTERING:
@@ -256,9 +204,7 @@ class Membership:
         if status.want is Want.REGISTER or status.epoch != self.epoch:
             self._lose_bond()
             return
-        self.peers_s = now_s if self.peers else self.peers_s
-        if status.peers:
-            self._wanted_version = (status.epoch, status.peers)
+        self.roster.on_status(status, now_s)
         for order in status.orders:
             if order.id not in self._done:
                 self._orders[order.id] = order

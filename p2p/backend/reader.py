@@ -19,6 +19,7 @@ from p2p.backend.actions import (
     TellPeer,
 )
 from p2p.backend.chunks import ChunkTable
+from p2p.backend.desk import ReaderDesk
 from p2p.backend.fetch import Fetch
 from p2p.backend.fetch_context import FetchContext, FetchLimits
 from p2p.backend.handshake import PeerBook, PeerState
@@ -43,49 +44,6 @@ if TYPE_CHECKING:
 _MAX_OPEN_QUESTIONS = 10_000
 _LEAST_BUDGET_S = 0.01
 _PERMANENT = frozenset({RefusalCode.NAMESPACE, RefusalCode.LAYOUT, RefusalCode.VERSION})
-
-
-class _Desk:
-    """One fetch's way to its surroundings: what it asks for comes back to it."""
-
-    def __init__(self, reader: "ReaderCore") -> None:
-        self._reader = reader
-        self.fetch: Fetch | None = None
-
-    @property
-    def instance(self) -> InstanceCore:
-        return self._reader.instance
-
-    @property
-    def book(self) -> PeerBook:
-        return self._reader.book
-
-    def emit(self, action: Action) -> None:
-        self._reader.emit(action)
-
-    def ask(self, holder: Holder, message: Message, now_s: float) -> Tag:
-        return self._reader.ask(self._owner(), holder, message, now_s)
-
-    def down(self, instance: str, reason: str, now_s: float) -> None:
-        self._reader.down(instance, reason, now_s)
-
-    def ask_controller(self, question: Locate) -> None:
-        self._reader.ask_controller(self._owner(), question)
-
-    def give_back(self, holder: Holder, token: int) -> None:
-        self._reader.give_back(holder, token)
-
-    def next_read(self) -> ReadId:
-        return self._reader.next_read(self._owner())
-
-    def on_phase(self, phase: Phase) -> None:
-        if self.fetch is not None:
-            self._reader.note_phase(self.fetch, phase)
-
-    def _owner(self) -> Fetch:
-        if self.fetch is None:
-            raise AssertionError("the desk has no fetch yet")
-        return self.fetch
 
 
 class ReaderCore:
@@ -141,7 +99,7 @@ class ReaderCore:
         if not budget_s > 0:
             raise ArgumentError("budget_s", budget_s, "a budget is positive")
         check_keys(keys)
-        desk = _Desk(self)
+        desk = ReaderDesk(self)
         context = FetchContext(
             desk=desk,
             keys=tuple(keys),

@@ -3,6 +3,7 @@
 import pytest
 
 from p2p.backend.actions import ShortReason
+from p2p.wire.messages import PeerList
 from tests.unit.backend.builders import holder_of, instance_core, prompt
 from tests.unit.backend.shell import Shell
 
@@ -55,13 +56,13 @@ def test_what_the_only_holder_evicted_since_is_named():
     shell.check_nothing_left(fetch)
 
 
-def _without_controller(*names):
+def _without_controller(*names, age_s=0.0):
     shell = Shell([instance_core(name) for name in names], is_controller_silent=True)
     for core in shell.holders:
         shell.put(core, KEYS)
-    membership = shell.own.membership
-    membership.peers = tuple(holder_of(core) for core in shell.cores.values())
-    membership.peers_s = shell.now_s
+    peers = tuple(holder_of(core) for core in shell.cores.values())
+    members = PeerList(epoch=1, version=1, peers=peers)
+    shell.own.membership.roster.take(members, shell.now_s - age_s)
     return shell
 
 
@@ -83,8 +84,7 @@ def test_not_more_than_four_peers_are_asked_directly():
 
 
 def test_a_list_of_peers_that_is_too_old_is_of_no_use():
-    shell = _without_controller("a")
-    shell.own.membership.peers_s = shell.now_s - 301.0
+    shell = _without_controller("a", age_s=301.0)
     fetch = shell.fetch(KEYS)
     shell.advance(0.25)
     assert shell.outcome(fetch).reason is ShortReason.CONTROLLER_SILENT
