@@ -116,6 +116,7 @@ class ShortReason(Enum):
     READ_STALLED = "read_stalled"
     DIGEST_MISMATCH = "digest_mismatch"
     POOL_FULL = "pool_full"
+    RECOMPUTE_CHOSEN = "recompute_chosen"
     BUDGET_SPENT = "budget_spent"
     CLOSED = "closed"
 

@@ -94,6 +94,7 @@ class P2PBackend:
                     window_bytes=config.window_bytes,
                     ahead_bytes=config.ahead_bytes,
                     verify_one_in=_VERIFY_ONE_IN[config.verify],
+                    pull=config.pull,
                 ),
             ),
             lock=self._lock,
@@ -252,6 +253,22 @@ class P2PBackend:
             num_chunks = self._core.clear()
         self._bond.wake()
         return num_chunks
+
+    def report_prefill(self, num_tokens: int, seconds: float) -> None:
+        """Tells how long the engine took to compute the KV of so many tokens.
+
+        With ``pull = auto``, a fetch whose reads would take longer than that (by the bandwidth
+        measured from its holders in the last minute) is left to the engine, with the reason
+        ``recompute_chosen``. Without a report in the last minute everything is read.
+
+        Raises:
+            ArgumentError: a number is not positive.
+        """
+        for name, value in (("num_tokens", num_tokens), ("seconds", seconds)):
+            if not value > 0:
+                raise ArgumentError(name, value, "must be positive")
+        with self._lock:
+            self._core.prefill.note(num_tokens, seconds, boot_clock())
 
     def wait_advertised(self, timeout_s: float) -> bool:
         """Waits until the directory knows everything that is here; returns whether it does."""

@@ -9,15 +9,13 @@ from p2p.backend.actions import ShortReason, SourceTally, Tag
 from p2p.backend.borrow import Borrower, Grant
 from p2p.backend.fetch_context import FetchContext
 from p2p.backend.handshake import PeerState
-from p2p.backend.plan import Place, plan_runs
-from p2p.keys import join_keys
+from p2p.backend.lease_messages import is_consistent, lease_renewal, lease_request
+from p2p.backend.plan import Place, View, plan_runs, pull_s
 from p2p.wire.messages import (
     Holder,
     LeaseBusy,
     LeaseGranted,
-    LeaseRenew,
     LeaseRenewed,
-    LeaseRequest,
     Located,
     Message,
     Refusal,
@@ -31,9 +29,13 @@ class Borrowing:
 
     Args:
         context: the request.
+
+    Attributes:
+        pull_s: how long the planned reads take, by what was measured; None if that is unknown.
     """
 
     def __init__(self, context: FetchContext) -> None:
+        self.pull_s: float | None = None
         self._context = context
         self._borrowers: dict[str, Borrower] = {}
         self._asked: dict[Tag, Borrower] = {}
@@ -102,14 +104,14 @@ class Borrowing:
             self._context.chunks,
         )
         identity = core.identity
-        runs = plan_runs(
-            located,
-            offset,
-            Place(identity.instance, identity.host, identity.rack),
-            core.chunk_bytes,
-            lambda holder: book.is_usable(holder, now_s),
-            self._context.limits.plan,
+        view = View(
+            reader=Place(identity.instance, identity.host, identity.rack),
+            chunk_bytes=core.chunk_bytes,
+            is_usable=lambda holder: book.is_usable(holder, now_s),
+            standing=lambda instance: book.speeds.standing(instance, now_s),
         )
+        runs = plan_runs(located, offset, view, self._context.limits.plan)
+        self.pull_s = pull_s(runs, view)
         if runs and not self._guessed:
             book.judge_unasked([holder.instance for holder in runs[0].holders])
         for run in runs:
@@ -139,18 +141,22 @@ class Borrowing:
             if positions:
                 self._ask_for(borrower, positions, now_s)
 
+    def ask_another(self, borrower: Borrower, positions: tuple[int, ...], now_s: float) -> None:
+        """Asks another holder for chunks that are being read from one already."""
+        for name in self._context.chunks[positions[0]].holders:
+            other = self._borrowers.get(name)
+            if other is None or other is borrower or other.is_lost or other.asked_positions:
+                continue
+            if now_s >= other.retry_at_s and other.grant_of(positions[0], now_s) is None:
+                self._ask_for(other, positions, now_s)
+                return
+
     def renew(self, now_s: float) -> None:
         """Asks for more time where reads are under way and half of the time is over."""
-        identity = self._context.desk.instance.identity
         for borrower in self._borrowers.values():
             for grant in borrower.grants:
                 if grant.is_renewable(now_s, self._context.ask_timeout_s):
-                    request = LeaseRenew(
-                        instance=identity.instance,
-                        incarnation=identity.incarnation,
-                        token=grant.token,
-                        ttl_ms=self._ttl_ms(now_s),
-                    )
+                    request = lease_renewal(self._context, grant.token, now_s)
                     grant.renewal_asked_s = now_s
                     tag = self._context.desk.ask(borrower.holder, request, now_s)
                     self._renewals[tag] = (grant, now_s)
@@ -307,7 +313,7 @@ class Borrowing:
     def _ask_for(self, borrower: Borrower, positions: tuple[int, ...], now_s: float) -> None:
         borrower.asked_positions = positions
         borrower.asked_s = now_s
-        request = self._request(borrower, positions, now_s)
+        request = lease_request(self._context, borrower.holder, positions, now_s)
         tag = self._context.desk.ask(borrower.holder, request, now_s)
         self._asked[tag] = borrower
 
@@ -326,32 +332,12 @@ class Borrowing:
             if grant.is_open
         ]
 
-    def _request(
-        self, borrower: Borrower, positions: tuple[int, ...], now_s: float
-    ) -> LeaseRequest:
-        identity = self._context.desk.instance.identity
-        blob, key_bytes = join_keys(self._context.keys[position] for position in positions)
-        return LeaseRequest(
-            instance=identity.instance,
-            incarnation=identity.incarnation,
-            holder_incarnation=borrower.holder.incarnation,
-            namespace=self._context.desk.instance.namespace_id,
-            keys=blob,
-            key_bytes=key_bytes,
-            ttl_ms=self._ttl_ms(now_s),
-            tenant=self._context.tenant,
-        )
-
-    def _ttl_ms(self, now_s: float) -> int:
-        left_s = max(0.0, self._context.deadline_s - now_s) + self._context.limits.lease_slack_s
-        return int(1000 * min(left_s, 3600.0))
-
     def _on_granted(
         self, borrower: Borrower, positions: tuple[int, ...], answer: LeaseGranted, now_s: float
     ) -> None:
         """Keeps what was lent; strikes the holder from what it has not."""
         name = borrower.holder.instance
-        if not _is_consistent(answer, len(positions)):
+        if not is_consistent(answer, len(positions)):
             if answer.token:
                 self._context.desk.give_back(borrower.holder, answer.token)
             self.leave(borrower, ShortReason.PEER_REFUSED, f"{name} granted a malformed lease")
@@ -396,6 +382,7 @@ class Borrowing:
         match answer:
             case LeaseBusy():
                 self._context.desk.instance.counters["leases_met_busy"] += 1
+                self._context.desk.book.speeds.refused(name, now_s)
                 self._wait(borrower, positions, answer.retry_after_ms, answer.alternates, now_s)
             case Refusal():
                 detail = f"{name} refused: {answer.code.value} {answer.field}".rstrip()
@@ -426,16 +413,3 @@ class Borrowing:
         elif isinstance(answer, Refusal):
             grant.lose()
             self._context.chunks.needs_holders = True
-
-
-def _is_consistent(answer: LeaseGranted, num_asked: int) -> bool:
-    count, num_missing = len(answer.slots), len(answer.missing)
-    looked_at = count + num_missing
-    return (
-        looked_at <= num_asked
-        and len(set(answer.missing)) == num_missing
-        and all(0 <= number < looked_at for number in answer.missing)
-        and len(answer.generations) == count
-        and (count == 0 or len(answer.roots) > 0)
-        and all(len(roots) == count for roots in answer.roots)
-    )

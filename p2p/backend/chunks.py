@@ -22,6 +22,9 @@ class ChunkState(Enum):
     LOST = "lost"
 
 
+_OPEN = frozenset({ChunkState.WANTED, ChunkState.READING, ChunkState.ARRIVED})
+
+
 @dataclass(slots=True)
 class WantedChunk:
     """One chunk of a fetch.
@@ -103,10 +106,25 @@ class ChunkTable:
         while self.first < self.end and self._chunks[self.first].state is ChunkState.HERE:
             self.first += 1
 
-    def move(self, positions: Sequence[int], state: ChunkState) -> None:
-        """Sets the state of chunks that are under way."""
+    @property
+    def is_all_given_out(self) -> bool:
+        """True if no chunk waits for somebody to read it."""
+        return next(self.wanted(), None) is None
+
+    def read(self, positions: Sequence[int]) -> None:
+        """A read of chunks was submitted."""
         for position in positions:
-            self._chunks[position].state = state
+            self._chunks[position].state = ChunkState.READING
+
+    def arrived(self, positions: Sequence[int]) -> None:
+        """The bytes of chunks are there; another read of the same chunk may have been first."""
+        for position in positions:
+            if self._chunks[position].state is ChunkState.READING:
+                self._chunks[position].state = ChunkState.ARRIVED
+
+    def is_open(self, position: int) -> bool:
+        """True while a chunk can become part of the prefix and is not."""
+        return self._chunks[position].state in _OPEN
 
     def lose(self, position: int, reason: ShortReason, detail: str) -> None:
         """The chunk is not to be had in this fetch."""

@@ -88,6 +88,11 @@ class Fetch:
         if self._num_local == len(self._chunks):
             self._deliver(context.started_s)
             return
+        if context.limits.pull == "never":
+            self._stop(ShortReason.RECOMPUTE_CHOSEN, "pull = never", context.started_s)
+            return
+        if guess is not None and self._is_slow(guess, context.started_s):
+            guess = None
         if guess is not None:
             self._borrowing.ask_ahead(guess.holder, context.started_s)
         if guess is None or not guess.is_sure:
@@ -101,6 +106,8 @@ class Fetch:
         self._mark(Phase.AFTER_LOCATE, now_s)
         if isinstance(answer, Located):
             self._borrowing.plan(answer, self._located_from, now_s)
+            if self._is_slower_than_computing(now_s):
+                return
         else:
             self._borrowing.plan_without_directory(now_s)
         self._step(now_s)
@@ -140,12 +147,14 @@ class Fetch:
         if reading.is_given_up:
             self._readings.forget(read_id)
             return
-        reading.is_over = True
-        reading.borrower.read_ended(now_s)
+        self._readings.over(reading, now_s, is_good=True)
+        if not any(self._chunks.is_open(position) for position in reading.positions):
+            self._readings.forget(read_id)  # another copy was faster
+            return
         if now_s > reading.grant.use_until_s:
             detail = f"{reading.name}: the read ended after its lease"
             self._readings.forget(read_id)
-            self._chunks.fail(reading.positions, reading.name, ShortReason.LEASE_LOST, detail)
+            self._readings.miss(reading, reading.positions, ShortReason.LEASE_LOST, detail)
         else:
             self._arrived(reading, now_s)
         self._step(now_s)
@@ -154,7 +163,7 @@ class Fetch:
         """A read ended badly and has quiesced."""
         reading = self._readings[read_id]
         if not reading.is_given_up:
-            reading.borrower.read_ended(now_s)
+            self._readings.over(reading, now_s, is_good=False)
             self._context.desk.down(reading.name, reason, now_s)
             detail = f"{reading.name}: {reason}"
             self._readings.fail(reading, ShortReason.READ_FAILED, detail)
@@ -193,7 +202,7 @@ class Fetch:
         self._mark(Phase.AFTER_COMMIT, now_s)
         if failed and self.outcome is None:
             detail = f"{reading.name} delivered other bytes than it had stored"
-            self._chunks.fail(failed, reading.name, ShortReason.DIGEST_MISMATCH, detail)
+            self._readings.miss(reading, failed, ShortReason.DIGEST_MISMATCH, detail)
 
     # ------------------------------------------------------------------ time
 
@@ -260,6 +269,34 @@ class Fetch:
         desk = self._context.desk
         desk.ask_controller(desk.instance.question(missing, self._context.tenant))
 
+    def _is_slower_than_computing(self, now_s: float) -> bool:
+        """Ends the fetch if the planned reads take longer than the engine's own prefill."""
+        pull_s, compute_s = self._borrowing.pull_s, self._compute_s(now_s)
+        if pull_s is None or compute_s is None or pull_s <= compute_s:
+            return False
+        self._context.desk.instance.counters["fetches_left_to_compute"] += 1
+        detail = f"reading takes {pull_s:.3g} s, computing {compute_s:.3g} s"
+        self._stop(ShortReason.RECOMPUTE_CHOSEN, detail, now_s)
+        return True
+
+    def _compute_s(self, now_s: float) -> float | None:
+        """Returns how long the engine computes what is missing; None if that is no question."""
+        core = self._context.desk.instance
+        tokens_per_s = core.prefill.value(now_s)
+        if self._context.limits.pull != "auto" or tokens_per_s is None:
+            return None
+        num_chunks = self._chunks.end - self._chunks.first
+        return num_chunks * core.identity.layout.chunk_tokens / tokens_per_s
+
+    def _is_slow(self, guess: Guess, now_s: float) -> bool:
+        """True if a guessed holder is known to be slower than computing; the directory may help."""
+        book, compute_s = self._context.desk.book, self._compute_s(now_s)
+        rate = book.speeds.standing(guess.holder.instance, now_s).bytes_per_s
+        if rate is None or compute_s is None:
+            return False
+        num_chunks = self._chunks.end - self._chunks.first
+        return num_chunks * self._context.desk.instance.chunk_bytes / rate > compute_s
+
     def _step(self, now_s: float) -> None:
         """Does whatever can be done now."""
         if self.outcome is not None:
@@ -269,11 +306,12 @@ class Fetch:
         if self._chunks.first < self._chunks.end:
             self._borrowing.ask(now_s)
             self._readings.submit(now_s)
+            self._readings.hedge(now_s)
         if self._chunks.first == self._chunks.end:
             self._deliver(now_s)
 
     def _arrived(self, reading: Reading, now_s: float) -> None:
-        self._chunks.move(reading.positions, ChunkState.ARRIVED)
+        self._chunks.arrived(reading.positions)
         self.num_arrived += len(reading.positions)
         self._mark(Phase.MID_TRANSFER, now_s)
         self._mark(Phase.BEFORE_VERIFY, now_s)

@@ -36,6 +36,10 @@ class FetchLimits:
         direct_peers: so many known peers are asked where the directory is silent.
         silent_wait_s: a directory that has been silent before is given only so long.
         verify_one_in: the digests of one read in so many are checked; 1 is all of them, 0 none.
+        late_s: a read that takes less is never late.
+        hedge_share: so much of a fetch may be read a second time where the first read is late.
+        pull: ``auto`` leaves to the engine what would take longer to read, ``always`` reads,
+            ``never`` does not.
         plan: how runs are spread.
     """
 
@@ -52,6 +56,9 @@ class FetchLimits:
     direct_peers: int = 4
     silent_wait_s: float = 0.02
     verify_one_in: int = 1
+    late_s: float = 0.02
+    hedge_share: float = 0.1
+    pull: str = "auto"
     plan: PlanLimits = field(default_factory=PlanLimits)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum
 
+from p2p.backend.speeds import Speeds
 from p2p.layout import Refused, compare
 from p2p.wire.messages import Hello, Holder, Refusal, RefusalCode, Register, Welcome
 
@@ -69,9 +70,14 @@ class Guess:
 
 
 class PeerBook:
-    """All holders that this reader met."""
+    """All holders that this reader met.
+
+    Attributes:
+        speeds: how fast reads from them have been.
+    """
 
     def __init__(self) -> None:
+        self.speeds = Speeds()
         self._peers: dict[str, Peer] = {}
         self._last_source = ""
 

@@ -14,6 +14,7 @@ from p2p.backend.index import IndexEntry
 from p2p.backend.leases import Lease, LeaseLimits, LeaseTable, Reader
 from p2p.backend.membership import Membership
 from p2p.backend.roster import Gone
+from p2p.backend.speeds import Rate
 from p2p.backend.store import ChunkStore, Suspect
 from p2p.keys import ChunkKey, join_keys, split_keys
 from p2p.wire.exchange import Outgoing, Sender
@@ -67,6 +68,9 @@ class InstanceCore(ChunkStore):
         num_slots: slots of every rank's pool.
         tier: of the pool, as events name it.
         limits: of leases.
+
+    Attributes:
+        prefill: tokens per second that the engine computes.
     """
 
     def __init__(
@@ -81,6 +85,7 @@ class InstanceCore(ChunkStore):
         self.leases = LeaseTable(limits or LeaseLimits(), first_token=identity.incarnation)
         self.membership = Membership(identity, self.index, self.feed, tier)
         self.offers = offers
+        self.prefill = Rate()
         self.pleas: deque[Plea] = deque()
         self.news: deque[Gone] = deque(maxlen=_MAX_UNHEARD)
         self._late_answers: deque[Outgoing] = deque()

@@ -1,7 +1,9 @@
 """The reads of one fetch: windows under way, over, given up, in quarantine.
 
 Every linked holder takes the next window of the chunks that it lends, in order, as it gets free:
-so a slow holder takes less, and what arrives is a prefix for as long as possible.
+so a slow holder takes less, and what arrives is a prefix for as long as possible. Once everything
+is given out, what comes late is read a second time from another holder, as far as the limit on
+extra bytes allows: the first copy that passes verification counts.
 No I/O, no clock, no threads.
 """
 
@@ -11,10 +13,13 @@ from dataclasses import dataclass
 from p2p.backend.actions import CancelRead, Read, ReadId, ShortReason
 from p2p.backend.borrow import Borrower, Grant
 from p2p.backend.borrowing import Borrowing
-from p2p.backend.chunks import ChunkState, WantedChunk
+from p2p.backend.chunks import WantedChunk
 from p2p.backend.fetch_context import FetchContext
 from p2p.backend.handshake import PeerState
 from p2p.keys import ChunkKey
+
+_LATE_FACTOR = 4  # of the time that a read was expected to take
+_LAST_QUARTER = 0.25  # of the budget: what is under way then is late
 
 
 @dataclass(slots=True)
@@ -28,6 +33,9 @@ class Reading:
     borrower: Borrower
     grant: Grant
     submitted_s: float
+    late_s: float
+    is_hedge: bool = False
+    is_read_twice: bool = False
     is_over: bool = False
     is_given_up: bool = False
     is_verified: bool = True
@@ -55,6 +63,7 @@ class Readings:
         self._context = context
         self._borrowing = borrowing
         self._readings: dict[ReadId, Reading] = {}
+        self._hedged: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._readings)
@@ -82,6 +91,18 @@ class Readings:
                 if borrower.num_reading < reads_max and not borrower.is_lost:
                     submitted |= self._submit_window(borrower, lenders, now_s)
 
+    def hedge(self, now_s: float) -> None:
+        """Reads late chunks a second time, or asks for a lease under which that can be done."""
+        if not self._may_hedge():
+            return
+        for reading in list(self._readings.values()):
+            if not reading.is_under_way or reading.is_hedge or now_s < reading.late_s:
+                continue
+            room = self._hedges_max() - len(self._hedged)
+            late = [p for p in reading.positions if p not in self._hedged][:room]
+            if late:
+                self._hedge(reading, late, now_s)
+
     def take(self, read_id: ReadId) -> Reading:
         """Removes a read whose slots go elsewhere now."""
         return self._readings.pop(read_id)
@@ -95,10 +116,15 @@ class Readings:
             self._context.desk.instance.slots.release(slot)
         self._borrowing.read_over(reading.borrower, reading.grant, len(reading.positions))
 
+    def over(self, reading: Reading, now_s: float, *, is_good: bool) -> None:
+        """A read has ended, well or not."""
+        reading.is_over = True
+        self._note_end(reading, now_s, is_good=is_good)
+
     def give_up(self, reading: Reading, now_s: float) -> None:
         """Stops waiting for a read; its slots stay in quarantine until it has quiesced."""
         reading.is_given_up = True
-        reading.borrower.read_ended(now_s)
+        self._note_end(reading, now_s, is_good=False)
         core = self._context.desk.instance
         core.counters["reads_given_up"] += 1
         for slot in reading.slots:
@@ -114,8 +140,19 @@ class Readings:
     def fail(self, reading: Reading, reason: ShortReason, detail: str) -> None:
         """A read brought nothing: its chunks are wanted from others, its holder is left."""
         if not self._context.is_delivered:
-            self._context.chunks.fail(reading.positions, reading.name, reason, detail)
+            self.miss(reading, reading.positions, reason, detail)
             self._borrowing.leave(reading.borrower, reason, detail)
+
+    def miss(
+        self, reading: Reading, positions: Sequence[int], reason: ShortReason, detail: str
+    ) -> None:
+        """Chunks of a read are of no use: they are wanted again, unless they are read twice."""
+        others = [r for r in self._readings.values() if r is not reading and not r.is_given_up]
+        elsewhere = {position for other in others for position in other.positions}
+        chunks = self._context.chunks
+        chunks.fail([p for p in positions if p not in elsewhere], reading.name, reason, detail)
+        for position in elsewhere.intersection(positions):
+            chunks.refuse(position, reading.name, reason, detail)
 
     def stalled(self, now_s: float) -> list[Reading]:
         """Returns the reads that are under way for too long."""
@@ -128,6 +165,8 @@ class Readings:
         for reading in self._readings.values():
             if reading.is_under_way:
                 times.append(reading.submitted_s + self._context.stall_s)
+                if self._awaits_lateness(reading):
+                    times.append(reading.late_s)
                 if not self._context.is_delivered and reading.grant.is_open:
                     asked_s = reading.grant.renewal_asked_s
                     patience_s = self._context.ask_timeout_s
@@ -158,11 +197,15 @@ class Readings:
         borrower: Borrower,
         grant: Grant,
         now_s: float,
-    ) -> None:
-        self._context.chunks.move(positions, ChunkState.READING)
-        read_id = self._context.desk.next_read()
+    ) -> Reading:
+        self._context.chunks.read(positions)
+        desk = self._context.desk
+        read_id = desk.next_read()
         keys = tuple(self._context.keys[position] for position in positions)
-        reading = Reading(read_id, positions, keys, slots, borrower, grant, now_s)
+        name = borrower.holder.instance
+        desk.book.speeds.started(name, len(slots) * desk.instance.chunk_bytes, now_s)
+        late_s = self._late_s(name, now_s)
+        reading = Reading(read_id, positions, keys, slots, borrower, grant, now_s, late_s)
         self._readings[read_id] = reading
         grant.num_reading += 1
         borrower.read_started(now_s)
@@ -170,7 +213,57 @@ class Readings:
         one_in = self._context.limits.verify_one_in
         reading.is_verified = one_in > 0 and read_id % one_in == 0
         named = keys if reading.is_verified else ()
-        self._context.desk.emit(Read(read_id, reading.name, named, slots, remote))
+        desk.emit(Read(read_id, name, named, slots, remote))
+        return reading
+
+    def _note_end(self, reading: Reading, now_s: float, *, is_good: bool) -> None:
+        reading.borrower.read_ended(now_s)
+        desk = self._context.desk
+        num_bytes = len(reading.slots) * desk.instance.chunk_bytes
+        desk.book.speeds.ended(reading.name, num_bytes, now_s, is_good=is_good)
+
+    def _late_s(self, instance: str, now_s: float) -> float:
+        """Returns when a read that starts now is late, by what is under way before it."""
+        context = self._context
+        expected_s = context.desk.book.speeds.expected_s(instance, now_s)
+        patience_s = context.stall_s / 2
+        if expected_s is not None:
+            patience_s = min(patience_s, max(_LATE_FACTOR * expected_s, context.limits.late_s))
+        last_chance_s = context.deadline_s - context.budget_s * _LAST_QUARTER
+        return min(now_s + patience_s, max(last_chance_s, now_s + context.limits.late_s))
+
+    def _hedges_max(self) -> int:
+        """Returns how many chunks of the fetch may be read twice."""
+        return int(len(self._context.keys) * self._context.limits.hedge_share)
+
+    def _may_hedge(self) -> bool:
+        is_over = self._context.is_delivered or not self._readings
+        has_room = len(self._hedged) < self._hedges_max()
+        return not is_over and has_room and self._context.chunks.is_all_given_out
+
+    def _awaits_lateness(self, reading: Reading) -> bool:
+        return not reading.is_hedge and not reading.is_read_twice and self._may_hedge()
+
+    def _hedge(self, reading: Reading, late: list[int], now_s: float) -> None:
+        for borrower in self._borrowing.borrowers:
+            if borrower is reading.borrower or borrower.is_lost or not self._is_linked(borrower):
+                continue
+            grant = borrower.grant_of(late[0], now_s)
+            if grant is None or borrower.num_reading >= self._context.limits.reads_per_holder:
+                continue
+            covered = [position for position in late if position in grant.remote_by_position]
+            core = self._context.desk.instance
+            reading.is_read_twice = True
+            slots = core.acquire_slots(len(covered))
+            if slots:
+                positions = tuple(covered[: len(slots)])
+                self._start(positions, tuple(slots), borrower, grant, now_s).is_hedge = True
+                self._hedged.update(positions)
+                core.counters["chunks_hedged"] += len(positions)
+            return
+        if not reading.is_read_twice:
+            reading.is_read_twice = True
+            self._borrowing.ask_another(reading.borrower, tuple(late), now_s)
 
     def _chunks_max(self, lenders: int) -> int:
         """Returns the size of the next window: where several share the work, the last are small."""

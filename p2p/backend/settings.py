@@ -36,6 +36,8 @@ class BackendConfig(Settings, frozen=True, kw_only=True):
         quarantine_s: a given-up transfer that has not quiesced by then has its agent torn down.
         verify: which digests are checked of what arrives: all, those of one read in 16, or none.
             Without them a holder's damaged memory, and whoever lends it further, goes unnoticed.
+        pull: ``auto`` leaves to the engine what takes longer to read than to compute, see
+            `P2PBackend.report_prefill`; ``always`` reads what peers have, ``never`` reads nothing.
         num_lanes: threads that read large chunks and verify them.
         host: name of the machine; peers with the same one are near. By default its boot id.
         rack: label of the rack; peers with the same one are nearer than others.
@@ -61,6 +63,7 @@ class BackendConfig(Settings, frozen=True, kw_only=True):
     window_bytes: Annotated[int, msgspec.Meta(ge=1)] = 8 << 20
     quarantine_s: _Seconds = 5.0
     verify: Literal["always", "sample", "off"] = "always"
+    pull: Literal["auto", "always", "never"] = "auto"
     num_lanes: Annotated[int, msgspec.Meta(ge=1, le=64)] = 2
     host: Annotated[str, msgspec.Meta(max_length=256)] = ""
     rack: Annotated[str, msgspec.Meta(max_length=256)] = ""

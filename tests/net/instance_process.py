@@ -203,6 +203,7 @@ def main(controller: str, instance: str, address: str, num_chunks: int, window_b
         controller=controller,
         instance=instance,
         bind=f"tcp://{address}:{PORT}",
+        host=instance,
         pool_bytes=num_chunks * LAYOUT.chunk_bytes,
         window_bytes=window_bytes or BackendConfig(namespace=NAMESPACE).window_bytes,
         nixl_transports=("tcp",),
