@@ -3,7 +3,7 @@
 from p2p.backend.actions import Phase, ShortReason, SourceTally
 from p2p.backend.backend import P2PBackend
 from p2p.backend.engine_parts import Observer
-from p2p.backend.results import FetchResult, Handle, Hit, PutReport
+from p2p.backend.results import DrainReport, FetchResult, Handle, Hit, PutReport
 from p2p.backend.settings import BackendConfig
 from p2p.backend.sources import ArraySource, ChunkSource, PagedSource
 
@@ -11,6 +11,7 @@ __all__ = [
     "ArraySource",
     "BackendConfig",
     "ChunkSource",
+    "DrainReport",
     "FetchResult",
     "Handle",
     "Hit",

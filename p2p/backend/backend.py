@@ -17,25 +17,26 @@ from p2p.backend.bond import BondThread
 from p2p.backend.engine import FetchEngine
 from p2p.backend.engine_parts import EngineParts, Observer, Ticket
 from p2p.backend.fetch_context import FetchLimits
+from p2p.backend.hot import HotLimits
 from p2p.backend.instance import InstanceCore
 from p2p.backend.leases import LeaseLimits
 from p2p.backend.peer_service import PeerService
 from p2p.backend.pool import Pool, SlotBytes
 from p2p.backend.reader import ReaderCore
-from p2p.backend.results import FetchResult, Handle, Hit, PutReport
-from p2p.backend.settings import BackendConfig, advertised_address
+from p2p.backend.results import DrainReport, FetchResult, Handle, Hit, PutReport, hit_of
+from p2p.backend.settings import BackendConfig, advertised_address, check_layout
 from p2p.backend.sources import ArraySource, ChunkSource
 from p2p.backend.store import Placement
 from p2p.channel.base import Channel
 from p2p.channel.registry import ChannelSettings, open_channel
 from p2p.config import revalidated
-from p2p.errors import ArgumentError, ClosedError, ConfigError, PeerUnreachableError
+from p2p.errors import ArgumentError, ClosedError, PeerUnreachableError
 from p2p.keys import ChunkKey, check_keys
 from p2p.layout import Layout
 from p2p.wire.context import WireContext
 from p2p.wire.curve import load_keys
 from p2p.wire.decoders import CONTROLLER_REPLIES
-from p2p.wire.messages import Located, RankOffer, Register
+from p2p.wire.messages import RankOffer, Register
 from p2p.wire.requester import Requester
 
 _PUT_BATCH_CHUNKS = 8
@@ -84,7 +85,8 @@ class P2PBackend:
         )
         offers = (RankOffer(rank=0, channels=(self._channel.offer(),)),)
         limits = LeaseLimits(ttl_s=config.lease_s, bytes_per_reader=config.lease_bytes_per_reader)
-        self._core = InstanceCore(identity, offers, self._pool.num_slots, limits=limits)
+        hot = HotLimits(readers_per_chunk=config.readers_per_chunk)
+        self._core = InstanceCore(identity, offers, self._pool.num_slots, limits=limits, hot=hot)
         self._locator = Requester(self._wire, config.controller, CONTROLLER_REPLIES)
         self._bond = BondThread(self._core, self._lock, self._wire, config.controller, boot_clock)
         parts = EngineParts(
@@ -131,7 +133,7 @@ class P2PBackend:
             PluginMissingError: the channel's package is not installed.
         """
         checked = revalidated(config).filled()
-        _check_layout(checked, layout)
+        check_layout(checked, layout)
         return cls(checked, layout, observer)
 
     # ------------------------------------------------------------------ the three verbs
@@ -191,7 +193,7 @@ class P2PBackend:
                 answer = self._locator.request(question, wait_s)
         except PeerUnreachableError:
             return Hit(num_local, num_local, (), (), ShortReason.CONTROLLER_SILENT)
-        return _hit(answer, num_local, len(keys))
+        return hit_of(answer, num_local, len(keys))
 
     def fetch(
         self, keys: Sequence[ChunkKey], budget_s: float | None = None, tenant: str = ""
@@ -270,6 +272,28 @@ class P2PBackend:
         with self._lock:
             self._core.prefill.note(num_tokens, seconds, boot_clock())
 
+    def drain(self, timeout_s: float) -> DrainReport:
+        """Gives what is here to peers, hottest first, before this instance leaves. Blocks.
+
+        Peers fetch it in the usual way. Readers that come for what a peer has taken are sent there.
+        Call `close` afterwards.
+
+        Args:
+            timeout_s: what is not given by then is lost with this instance.
+
+        Raises:
+            ArgumentError: the time is not positive.
+        """
+        self._check_open()
+        if not timeout_s > 0:
+            raise ArgumentError("timeout_s", timeout_s, "must be positive")
+        began_s = boot_clock()
+        self.wait_advertised(min(1.0, timeout_s / 4))
+        handover = self._engine.drain(began_s + timeout_s)
+        return DrainReport(
+            handover.num_chunks, handover.num_kept, handover.num_peers, boot_clock() - began_s
+        )
+
     def wait_advertised(self, timeout_s: float) -> bool:
         """Waits until the directory knows everything that is here; returns whether it does."""
         self._check_open()
@@ -284,6 +308,7 @@ class P2PBackend:
             counts["slots_free"] = self._core.slots.num_free
             counts["slots_quarantined"] = self._core.slots.count(SlotState.QUARANTINED)
             counts["leases"] = len(self._core.leases)
+            counts["peers_known"] = self._core.num_peers(boot_clock())
         for kind, number in self._service.dropped.items():
             counts[f"messages_dropped_{kind}"] = number
         return counts
@@ -373,31 +398,6 @@ class P2PBackend:
         with self._lock:
             for entry in outcome.entries:
                 self._core.unpin(entry)
-
-
-def _check_layout(config: BackendConfig, layout: Layout) -> None:
-    try:
-        layout.check()
-    except ArgumentError as error:
-        raise ConfigError(f"layout.{error.name}", error.value, error.reason) from error
-    if layout.kv_dtype != config.namespace.kv_dtype:
-        reason = f"the namespace says {config.namespace.kv_dtype}"
-        raise ConfigError("layout.kv_dtype", layout.kv_dtype, reason)
-    for field in ("tensor_parallel", "pipeline_parallel"):
-        if getattr(layout, field) != 1:
-            reason = "this backend runs one rank in the engine's process"
-            raise ConfigError(f"layout.{field}", getattr(layout, field), reason)
-
-
-def _hit(answer: object, num_local: int, num_keys: int) -> Hit:
-    if not isinstance(answer, Located):
-        return Hit(num_local, num_local, (), (), ShortReason.CONTROLLER_SILENT)
-    num_chunks = num_local + sum(run.count for run in answer.runs)
-    reason = ShortReason.DIRECTORY_PARTIAL if answer.partial else ShortReason.NO_HOLDER
-    if num_chunks == num_keys:
-        reason = ShortReason.COMPLETE
-    holders = tuple(holder.instance for holder in answer.holders)
-    return Hit(num_chunks, num_local, answer.runs, holders, reason)
 
 
 def _ignore(_: object) -> None:

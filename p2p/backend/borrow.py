@@ -86,6 +86,7 @@ class Borrower:
         retry_at_s: it was busy, and is not asked before.
         grants: leases, oldest first.
         num_reading: reads under way.
+        heard_s: when a read ended the last time.
         reading_since_s: when the first of them was submitted.
         is_lost: nothing more is to be had from this holder in this fetch.
     """
@@ -97,6 +98,7 @@ class Borrower:
     retry_at_s: float = 0.0
     grants: list[Grant] = field(default_factory=list)
     num_reading: int = 0
+    heard_s: float = float("-inf")
     reading_since_s: float = 0.0
     is_lost: bool = False
 
@@ -131,5 +133,6 @@ class Borrower:
     def read_ended(self, now_s: float) -> None:
         """One read is over, well or not."""
         self.num_reading -= 1
+        self.heard_s = now_s
         if self.num_reading == 0:
             self.tally.read_s += now_s - self.reading_since_s

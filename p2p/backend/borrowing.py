@@ -10,6 +10,7 @@ from p2p.backend.borrow import Borrower, Grant
 from p2p.backend.fetch_context import FetchContext
 from p2p.backend.handshake import PeerState
 from p2p.backend.lease_messages import is_consistent, lease_renewal, lease_request
+from p2p.backend.peers import likely_peers, named_peers
 from p2p.backend.plan import Place, View, plan_runs, pull_s
 from p2p.wire.messages import (
     Holder,
@@ -80,7 +81,7 @@ class Borrowing:
         chunks.is_planned = True
         chunks.needs_holders = True
         self._orphans = (ShortReason.CONTROLLER_SILENT, "no answer to locate")
-        peers = self._likely_peers(now_s)
+        peers = likely_peers(self._context, now_s)
         core.counters["peers_asked_directly"] += len(peers)
         names = [peer.instance for peer in peers if not self._meet(peer).is_lost]
         for chunk in chunks.wanted():
@@ -141,15 +142,21 @@ class Borrowing:
             if positions:
                 self._ask_for(borrower, positions, now_s)
 
-    def ask_another(self, borrower: Borrower, positions: tuple[int, ...], now_s: float) -> None:
-        """Asks another holder for chunks that are being read from one already."""
+    def ask_another(self, borrower: Borrower, positions: tuple[int, ...], now_s: float) -> bool:
+        """Asks another holder for chunks that are being read from one.
+
+        Returns false if there is none; true also if one has been asked and has not answered.
+        """
         for name in self._context.chunks[positions[0]].holders:
             other = self._borrowers.get(name)
-            if other is None or other is borrower or other.is_lost or other.asked_positions:
+            if other is None or other is borrower or other.is_lost or now_s < other.retry_at_s:
                 continue
-            if now_s >= other.retry_at_s and other.grant_of(positions[0], now_s) is None:
+            if other.asked_positions or self._waits_for_link(other):
+                return True
+            if other.grant_of(positions[0], now_s) is None:
                 self._ask_for(other, positions, now_s)
-                return
+                return True
+        return False
 
     def renew(self, now_s: float) -> None:
         """Asks for more time where reads are under way and half of the time is over."""
@@ -288,15 +295,6 @@ class Borrowing:
         self._borrowers[holder.instance] = borrower
         return borrower
 
-    def _likely_peers(self, now_s: float) -> list[Holder]:
-        """Returns known peers: first those we are linked to, then the nearest."""
-        core, book = self._context.desk.instance, self._context.desk.book
-        ours = core.identity.instance
-        known = core.membership.roster.known(now_s)
-        usable = [p for p in known if p.instance != ours and book.is_usable(p, now_s)]
-        usable.sort(key=lambda peer: book.state(peer.instance) is not PeerState.LINKED)
-        return usable[: self._context.limits.direct_peers]
-
     def _orphan_positions(self) -> list[int]:
         """Returns the chunks that nobody lends, is asked for, or is known to hold."""
         orphans = [c.position for c in self._context.chunks.wanted() if not c.holders]
@@ -354,7 +352,8 @@ class Borrowing:
             detail = f"{name} no longer has chunk {position}"
             self._context.chunks.refuse(position, name, ShortReason.EVICTED, detail)
         if len(looked_at) < len(positions):  # the rest has no room in what we may borrow
-            self._wait(borrower, positions[len(looked_at) :], answer.retry_after_ms, (), now_s)
+            left = positions[len(looked_at) :]
+            self._wait(borrower, left, answer.retry_after_ms, answer.alternates, now_s)
 
     def _take(
         self, borrower: Borrower, covered: list[int], answer: LeaseGranted, now_s: float
@@ -400,9 +399,16 @@ class Borrowing:
         alternates: Sequence[str],
         now_s: float,
     ) -> None:
-        """Others are asked first for what a busy holder did not lend; it is asked again later."""
+        """Others are asked first for what a busy holder did not lend; it is asked again later.
+
+        Those that it names have what it was asked for, or are about to.
+        """
         borrower.retry_at_s = now_s + max(retry_after_ms / 1000, _RETRY_MIN_S)
         name = borrower.holder.instance
+        for holder in named_peers(self._context, alternates, now_s):
+            if not self._meet(holder).is_lost:
+                for position in positions:
+                    self._context.chunks.lent(position, holder.instance)
         for position in positions:
             self._context.chunks.postpone(position, name, alternates)
 

@@ -161,7 +161,7 @@ class ChunkTable:
             chunk.holders.remove(holder)
 
     def lent(self, position: int, holder: str) -> None:
-        """A holder lends a chunk, be it one that the directory did not name."""
+        """A holder lends a chunk, or is said to, be it one that the directory did not name."""
         chunk = self._chunks[position]
         if chunk.state is ChunkState.WANTED and holder not in chunk.holders:
             chunk.holders.insert(0, holder)

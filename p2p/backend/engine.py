@@ -31,6 +31,7 @@ from p2p.backend.actions import (
 )
 from p2p.backend.dialer import Call, Dialer
 from p2p.backend.engine_parts import EngineParts, Ticket
+from p2p.backend.handover import Handover
 from p2p.backend.lane import LaneEvent, LinkLost, Quiesced
 from p2p.backend.lanes import LaneParts, Lanes
 from p2p.backend.links import Links, ReadEnd
@@ -50,6 +51,7 @@ _NAP_S = 100e-6
 _QUARANTINE_POLL_S = 0.01
 _LONGEST_WAIT_S = 1.0
 _TAKE_OVER_S = 0.05  # who waited for a driver that left drives himself
+_LOOK_S = 0.01
 _STANDSTILL_S = 0.05
 _CATCH_UP_MS = 5
 
@@ -128,6 +130,19 @@ class FetchEngine:
             self._has_work.set()
         return outcome
 
+    def drain(self, deadline_s: float) -> Handover:
+        """Gives what is here to peers; returns when that is over."""
+        with self._lock:
+            handover = self._reader.giving.drain(deadline_s, self._clock())
+        self.nudge()
+        while not self._is_closing and not self._is_given(handover):
+            time.sleep(_LOOK_S)
+        return handover
+
+    def _is_given(self, handover: Handover) -> bool:
+        with self._lock:
+            return handover.is_over(self._clock())
+
     def nudge(self) -> None:
         """Makes whoever drives look at everything now: something has changed outside."""
         if self._is_closing:
@@ -173,7 +188,7 @@ class FetchEngine:
 
     def _is_idle(self) -> bool:
         with self._lock:
-            return self._is_closing or not self._reader.fetches
+            return self._is_closing or self._reader.is_idle
 
     def _drive(self, is_over: Callable[[], bool]) -> None:
         self._last_progress_s = self._clock()

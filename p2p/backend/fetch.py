@@ -312,6 +312,7 @@ class Fetch:
 
     def _arrived(self, reading: Reading, now_s: float) -> None:
         self._chunks.arrived(reading.positions)
+        self._context.arrived_s = now_s
         self.num_arrived += len(reading.positions)
         self._mark(Phase.MID_TRANSFER, now_s)
         self._mark(Phase.BEFORE_VERIFY, now_s)

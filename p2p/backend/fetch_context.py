@@ -25,13 +25,17 @@ class FetchLimits:
         num_windows: a fetch is cut into about so many windows at least.
         reads_per_holder: reads under way at a holder that serves alone.
         reads_if_shared: reads under way at each holder where several serve.
+        reads_if_unknown: reads under way at a holder whose bandwidth was not measured lately.
         ask_timeout_s: a holder that does not answer within this is left, or within a quarter of
             the budget if that is shorter.
         silence_s: a holder that has not answered for so long is left alone by everybody.
-        stall_s: a read that takes longer is given up, or longer than a third of the budget.
+        stall_s: a holder from which nothing comes for so long, or for a third of the budget, is
+            left.
         ahead_bytes: a fetch of at most so much asks a likely holder ahead of the directory.
         ahead_wait_s: a holder that is sure to have it may take so long to answer before the
             directory is asked as well.
+        patience_s: a fetch for which nothing arrives for so long (or an eighth of the budget, if
+            that is longer) is not sent elsewhere any more.
         lease_slack_s: leases are asked for the budget and this.
         direct_peers: so many known peers are asked where the directory is silent.
         silent_wait_s: a directory that has been silent before is given only so long.
@@ -47,11 +51,13 @@ class FetchLimits:
     num_windows: int = 16
     reads_per_holder: int = 6
     reads_if_shared: int = 2
+    reads_if_unknown: int = 2
     ask_timeout_s: float = 1.0
     silence_s: float = 0.1
     stall_s: float = 5.0
     ahead_bytes: int = 16 << 20
     ahead_wait_s: float = 0.001
+    patience_s: float = 0.5
     lease_slack_s: float = 0.5
     direct_peers: int = 4
     silent_wait_s: float = 0.02
@@ -112,6 +118,8 @@ class FetchContext:
         budget_s: time until the outcome must be there.
         limits: timing and sizes.
         chunks: where each chunk stands.
+        evict_before: chunks whose last use was not before this are not evicted for it.
+        arrived_s: when the last chunk arrived; before that, when the fetch started.
         is_delivered: the outcome is there; what is still under way only has to end.
         deadline_s: when the outcome must be there.
         ask_timeout_s: how long a question may stay unanswered.
@@ -126,7 +134,9 @@ class FetchContext:
     budget_s: float
     limits: FetchLimits
     chunks: ChunkTable
+    evict_before: int | None = None
     is_delivered: bool = False
+    arrived_s: float = field(init=False)
 
     deadline_s: float = field(init=False)
     ask_timeout_s: float = field(init=False)
@@ -134,6 +144,7 @@ class FetchContext:
     window_chunks: int = field(init=False)
 
     def __post_init__(self) -> None:
+        self.arrived_s = self.started_s
         self.deadline_s = self.started_s + self.budget_s
         self.ask_timeout_s = min(self.limits.ask_timeout_s, self.budget_s / 4)
         self.stall_s = min(self.limits.stall_s, self.budget_s / 3)

@@ -26,6 +26,9 @@ class IndexEntry:
         num_children: chunks here that follow it.
         num_pins: leases and fetches that need it.
         used: grows with every use.
+        num_leases: how many readers are lent it.
+        readers: instances that were lent it lately in a long run, the last one first.
+        lent_s: when the last of those was.
         is_damaged: its bytes are not what was stored; it is pinned, but no longer found.
     """
 
@@ -38,6 +41,9 @@ class IndexEntry:
     num_children: int = field(default=0)
     num_pins: int = field(default=0)
     used: int = field(default=0)
+    num_leases: int = field(default=0)
+    readers: tuple[str, ...] = field(default=())
+    lent_s: float = field(default=float("-inf"))
     is_damaged: bool = field(default=False)
 
     @property
@@ -114,10 +120,22 @@ class Index:
         entry.num_pins -= 1
         self._offer(entry)
 
-    def evict(self, count: int) -> list[IndexEntry]:
-        """Removes up to ``count`` chunks that nothing needs, oldest leaves first."""
+    @property
+    def num_uses(self) -> int:
+        """Grows with every use of any chunk; see `IndexEntry.used`."""
+        return self._uses
+
+    def evict(self, count: int, used_before: int | None = None) -> list[IndexEntry]:
+        """Removes up to ``count`` chunks that nothing needs, oldest leaves first.
+
+        Args:
+            count: how many.
+            used_before: chunks whose last use was not before this are kept.
+        """
         gone: list[IndexEntry] = []
         while len(gone) < count and self._candidates:
+            if used_before is not None and self._candidates[0][0] > used_before:
+                break
             used, key = heapq.heappop(self._candidates)
             entry = self._entries.get(key)
             if entry is not None and entry.used == used and entry.can_go:

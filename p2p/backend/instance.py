@@ -5,11 +5,12 @@ one caller at a time.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from p2p.backend.handshake import refuse_hello
+from p2p.backend.hot import HotChunks, HotLimits
 from p2p.backend.index import IndexEntry
 from p2p.backend.leases import Lease, LeaseLimits, LeaseTable, Reader
 from p2p.backend.membership import Membership
@@ -29,7 +30,6 @@ from p2p.wire.messages import (
     LeaseRenew,
     LeaseRenewed,
     LeaseRequest,
-    LeaseView,
     ListLeases,
     Locate,
     Message,
@@ -43,6 +43,9 @@ from p2p.wire.messages import (
     TakeOver,
     Welcome,
 )
+
+if TYPE_CHECKING:
+    from p2p.backend.handover import Handover
 
 _BUSY_RETRY_MS = 20
 _MAX_VIEWS = 1024
@@ -68,8 +71,10 @@ class InstanceCore(ChunkStore):
         num_slots: slots of every rank's pool.
         tier: of the pool, as events name it.
         limits: of leases.
+        hot: when readers are sent to each other.
 
     Attributes:
+        handover: what we leave to peers, once we are about to go.
         prefill: tokens per second that the engine computes.
     """
 
@@ -80,8 +85,11 @@ class InstanceCore(ChunkStore):
         num_slots: int,
         tier: EventKind = EventKind.ADMIT_HOST,
         limits: LeaseLimits | None = None,
+        hot: HotLimits | None = None,
     ) -> None:
         super().__init__(num_slots, tier)
+        self.hot = HotChunks(hot or HotLimits())
+        self.handover: Handover | None = None
         self.leases = LeaseTable(limits or LeaseLimits(), first_token=identity.incarnation)
         self.membership = Membership(identity, self.index, self.feed, tier)
         self.offers = offers
@@ -104,6 +112,11 @@ class InstanceCore(ChunkStore):
     def chunk_bytes(self) -> int:
         """Bytes of one chunk over all ranks."""
         return self._chunk_bytes
+
+    def num_peers(self, now_s: float) -> int:
+        """Returns how many other members are known."""
+        known = self.membership.roster.known(now_s)
+        return sum(peer.instance != self.identity.instance for peer in known)
 
     def question(self, keys: Sequence[ChunkKey], tenant: str) -> Locate:
         """Returns what to ask the directory about some keys.
@@ -182,21 +195,33 @@ class InstanceCore(ChunkStore):
             self.counters[f"leases_refused_{refusal.code.value}"] += 1
             return refusal
         reader = Reader(request.instance, request.incarnation)
-        keys = split_keys(request.keys, request.key_bytes)
-        found = self.index.readable(keys, request.tenant)
+        found = self.index.readable(split_keys(request.keys, request.key_bytes), request.tenant)
+        is_long = self.hot.is_long(len(found) * self._chunk_bytes, reader.instance, now_s)
+        is_waiting = not request.is_urgent and not self.leases.has(reader)
         num_max = self.leases.room(reader) // self._chunk_bytes
-        entries, missing = _as_far_as(found, num_max)
-        is_cut = len(entries) + len(missing) < len(found)
+        entries, missing = _as_far_as(
+            found,
+            num_max,
+            lambda e: is_waiting and self._is_elsewhere(e, reader, now_s, is_long=is_long),
+        )
+        num_looked = len(entries) + len(missing)
+        alternates: tuple[str, ...] = ()
+        if num_looked < len(found):
+            alternates = self._send_elsewhere(found, num_looked, reader, now_s)
         if not entries:
-            if is_cut:
+            if num_looked < len(found):
                 self.counters["leases_busy"] += 1
-                return LeaseBusy(retry_after_ms=_BUSY_RETRY_MS)
+                return LeaseBusy(retry_after_ms=_BUSY_RETRY_MS, alternates=alternates)
             return LeaseGranted(
                 token=0, ttl_ms=0, slots=(), generations=(), roots=(), missing=missing
             )
         for entry in entries:
             self.index.pin(entry)
             self.index.touch(entry)
+        if is_long:
+            self.hot.lend(entries, reader.instance, now_s)
+        for entry in entries:
+            entry.num_leases += 1
         num_bytes = len(entries) * self._chunk_bytes
         lease = self.leases.grant(reader, entries, num_bytes, request.ttl_ms / 1000, now_s)
         self.counters["leases_granted"] += 1
@@ -207,8 +232,33 @@ class InstanceCore(ChunkStore):
             generations=tuple(entry.generation for entry in entries),
             roots=tuple(zip(*(entry.roots for entry in entries), strict=True)),
             missing=missing,
-            retry_after_ms=_BUSY_RETRY_MS if is_cut else 0,
+            retry_after_ms=_BUSY_RETRY_MS if num_looked < len(found) else 0,
+            alternates=alternates,
         )
+
+    def _is_elsewhere(
+        self, entry: IndexEntry, reader: Reader, now_s: float, *, is_long: bool
+    ) -> bool:
+        """True if a reader gets a chunk better from others."""
+        name = reader.instance
+        if self.handover is not None and self.handover.takers_of(entry.key, name):
+            return True
+        return is_long and self.hot.is_crowded(entry, name, now_s)
+
+    def _send_elsewhere(
+        self, found: Sequence[IndexEntry | None], first: int, reader: Reader, now_s: float
+    ) -> tuple[str, ...]:
+        """Returns whom a reader should ask for the first chunk that it is not lent."""
+        entry = found[first]
+        if entry is None:
+            return ()
+        takers: tuple[str, ...] = ()
+        if self.handover is not None:
+            takers = self.handover.takers_of(entry.key, reader.instance)
+        if self.hot.is_crowded(entry, reader.instance, now_s):
+            self.hot.send_away(self.index, found[first:], reader.instance, now_s)
+        self.counters["readers_sent_elsewhere"] += bool(takers or entry.readers)
+        return takers or tuple(name for name in entry.readers if name != reader.instance)
 
     def _refuse_lease(self, request: LeaseRequest) -> Refusal | None:
         own, wanted = self.identity, request.holder_incarnation
@@ -259,6 +309,11 @@ class InstanceCore(ChunkStore):
         self.news.extend(gone)
         return bool(gone)
 
+    @property
+    def wants_reader(self) -> bool:
+        """True if the reading half has work for others. May be asked without the lock."""
+        return bool(self.pleas or self.hot.copies)
+
     def answer_plea(self, plea: Plea, num_chunks: int) -> None:
         """The fetch that a peer had asked for has ended."""
         self._late_answers.append(Outgoing(plea.sender, TakenOver(num_chunks=num_chunks)))
@@ -294,17 +349,7 @@ class InstanceCore(ChunkStore):
 
     def _on_list(self, now_s: float) -> Message:
         leases = self.leases.all()
-        views = tuple(
-            LeaseView(
-                reader=lease.reader.instance,
-                incarnation=lease.reader.incarnation,
-                token=lease.token,
-                num_chunks=len(lease.entries),
-                num_bytes=lease.num_bytes,
-                left_ms=max(0, int((lease.deadline_s - now_s) * 1000)),
-            )
-            for lease in leases[:_MAX_VIEWS]
-        )
+        views = tuple(lease.view(now_s) for lease in leases[:_MAX_VIEWS])
         return LeaseList(leases=views, more=len(leases) - len(views))
 
     def _on_take_over(self, sender: Sender, request: TakeOver, now_s: float) -> list[Outgoing]:
@@ -333,11 +378,12 @@ class InstanceCore(ChunkStore):
 
     def _end(self, lease: Lease) -> None:
         for entry in lease.entries:
+            entry.num_leases -= 1
             self.unpin(entry)
 
 
 def _as_far_as(
-    found: Sequence[IndexEntry | None], num_max: int
+    found: Sequence[IndexEntry | None], num_max: int, is_end: Callable[[IndexEntry], bool]
 ) -> tuple[tuple[IndexEntry, ...], tuple[int, ...]]:
     """Returns the first so many entries, and the numbers of the gaps before and between them."""
     entries: list[IndexEntry] = []
@@ -345,7 +391,7 @@ def _as_far_as(
     for number, entry in enumerate(found):
         if entry is None:
             missing.append(number)
-        elif len(entries) < num_max:
+        elif len(entries) < num_max and not is_end(entry):
             entries.append(entry)
         else:
             break

@@ -27,6 +27,7 @@ def lease_request(
         key_bytes=key_bytes,
         ttl_ms=_ttl_ms(context, now_s),
         tenant=context.tenant,
+        is_urgent=_is_urgent(context, now_s),
     )
 
 
@@ -53,6 +54,12 @@ def is_consistent(answer: LeaseGranted, num_asked: int) -> bool:
         and (count == 0 or len(answer.roots) > 0)
         and all(len(roots) == count for roots in answer.roots)
     )
+
+
+def _is_urgent(context: FetchContext, now_s: float) -> bool:
+    is_late = now_s >= context.started_s + context.budget_s / 2
+    patience_s = max(context.limits.patience_s, context.budget_s / 8)
+    return is_late or now_s >= context.arrived_s + patience_s
 
 
 def _ttl_ms(context: FetchContext, now_s: float) -> int:

@@ -8,7 +8,7 @@ itself: it returns the leases that ended. No I/O, no clock, no threads.
 from dataclasses import dataclass
 
 from p2p.backend.index import IndexEntry
-from p2p.wire.messages import LeaseToken
+from p2p.wire.messages import LeaseToken, LeaseView
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,17 @@ class Lease:
     entries: tuple[IndexEntry, ...]
     num_bytes: int
     deadline_s: float
+
+    def view(self, now_s: float) -> LeaseView:
+        """Returns what an operator is shown."""
+        return LeaseView(
+            reader=self.reader.instance,
+            incarnation=self.reader.incarnation,
+            token=self.token,
+            num_chunks=len(self.entries),
+            num_bytes=self.num_bytes,
+            left_ms=max(0, int((self.deadline_s - now_s) * 1000)),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +84,10 @@ class LeaseTable:
     def all(self) -> list[Lease]:
         """Returns every lease, oldest first."""
         return list(self._leases.values())
+
+    def has(self, reader: Reader) -> bool:
+        """Returns whether something is lent to a reader."""
+        return any(lease.reader == reader for lease in self._leases.values())
 
     def room(self, reader: Reader) -> int:
         """Returns how many bytes the reader may borrow with one more lease."""

@@ -54,7 +54,7 @@ class PeerService:
         clock: Callable[[], float],
         on_plea: Callable[[], None],
     ) -> None:
-        """Starts answering; ``on_plea`` is called when a peer wants us to take over chunks."""
+        """Starts answering; ``on_plea`` is called when the reading half has work."""
         answers = _Answers(core, pool, lock, clock, on_plea)
         self._thread = threading.Thread(
             target=self._run, args=(answers,), name="p2p-peers", daemon=True
@@ -107,8 +107,7 @@ class _Answers:
             self._core.tick(self._clock())
             suspects = self._core.take_suspects()
             late = self._core.take_late_answers()
-            has_pleas = bool(self._core.pleas)
-        if has_pleas:
+        if self._core.wants_reader:
             self._on_plea()
         for suspect in suspects:
             self._examine(suspect)

@@ -117,6 +117,11 @@ def pull_s(runs: Sequence[PlannedRun], view: View) -> float | None:
     return seconds
 
 
+def spread(reader: str, holder: str) -> int:
+    """Returns a number by which readers put equal holders into different orders."""
+    return xxhash.xxh3_64_intdigest(f"{reader}\0{holder}".encode())
+
+
 def _useful_width(ordered: Sequence[Holder], view: View) -> int:
     """Returns how many of the best holders are faster together than fewer of them.
 
@@ -139,9 +144,13 @@ def _rank(holder: Holder, view: View, num_bytes: int) -> tuple[int, int, int, in
     standing = view.standing(holder.instance)
     waiting = num_bytes + standing.in_flight + holder.load_bytes
     seconds = waiting * (1 + standing.refusals) / _rate(holder, view)
-    spread = xxhash.xxh3_64_intdigest(f"{view.reader.instance}\0{holder.instance}".encode())
     distance = holder.distance_to(view.reader.host, view.reader.rack)
-    return round(math.log2(seconds)), distance, holder.load_bytes, spread
+    return (
+        round(math.log2(seconds)),
+        distance,
+        holder.load_bytes,
+        spread(view.reader.instance, holder.instance),
+    )
 
 
 def _rate(holder: Holder, view: View) -> float:

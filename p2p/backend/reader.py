@@ -5,6 +5,7 @@ No I/O, no clock, no threads: the owner takes the actions, carries them out and 
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from p2p.backend.actions import (
@@ -12,7 +13,6 @@ from p2p.backend.actions import (
     AskController,
     AskPeer,
     DropPeer,
-    OpenLink,
     Phase,
     ReadId,
     Tag,
@@ -22,12 +22,13 @@ from p2p.backend.chunks import ChunkTable
 from p2p.backend.desk import ReaderDesk
 from p2p.backend.fetch import Fetch
 from p2p.backend.fetch_context import FetchContext, FetchLimits
+from p2p.backend.giving import Giving
+from p2p.backend.greetings import Greetings
 from p2p.backend.handshake import PeerBook, PeerState
 from p2p.backend.instance import InstanceCore
 from p2p.errors import ArgumentError
 from p2p.keys import ChunkKey, check_keys, split_keys
 from p2p.wire.messages import (
-    Hello,
     Holder,
     LeaseGranted,
     LeaseRelease,
@@ -35,7 +36,6 @@ from p2p.wire.messages import (
     Message,
     Refusal,
     RefusalCode,
-    Welcome,
 )
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ if TYPE_CHECKING:
 
 _MAX_OPEN_QUESTIONS = 10_000
 _LEAST_BUDGET_S = 0.01
-_PERMANENT = frozenset({RefusalCode.NAMESPACE, RefusalCode.LAYOUT, RefusalCode.VERSION})
+_PLEAS_END_S = 30.0
+_MAX_SENDERS = 1024
 
 
 class ReaderCore:
@@ -55,6 +56,7 @@ class ReaderCore:
 
     Attributes:
         is_watched: whether phases are kept for `take_phases`.
+        giving: what peers are asked to take over.
     """
 
     def __init__(self, instance: InstanceCore, limits: FetchLimits) -> None:
@@ -62,11 +64,12 @@ class ReaderCore:
         self.book = PeerBook()
         self.limits = limits
         self.is_watched = True
+        self.giving = Giving(instance, self._ask_plainly, self.book.is_usable)
+        self._greetings = Greetings(self, self._ask_plainly)
         self._actions: list[Action] = []
         self._tags = itertools.count(1)
         self._read_ids = itertools.count(1)
         self._fetch_by_tag: dict[Tag, Fetch] = {}
-        self._hello_by_tag: dict[Tag, Holder] = {}
         self._holder_by_tag: dict[Tag, Holder] = {}
         self._fetch_by_read: dict[ReadId, Fetch] = {}
         self._fetches: dict[int, Fetch] = {}
@@ -74,11 +77,17 @@ class ReaderCore:
         self._phases: list[tuple[Fetch, Phase]] = []
         self._changed: list[str] = []  # holders whose new standing fetches must hear of
         self._pleas: dict[int, tuple[Fetch, Plea]] = {}
+        self._plea_marks: dict[str, tuple[int, float]] = {}
 
     @property
     def fetches(self) -> Sequence[Fetch]:
         """Fetches that are not finished."""
         return list(self._fetches.values())
+
+    @property
+    def is_idle(self) -> bool:
+        """True if nothing is under way."""
+        return not self._fetches and self.giving.is_idle
 
     @property
     def has_actions(self) -> bool:
@@ -90,8 +99,18 @@ class ReaderCore:
         phases, self._phases = self._phases, []
         return phases
 
-    def submit(self, keys: Sequence[ChunkKey], tenant: str, budget_s: float, now_s: float) -> Fetch:
+    def submit(
+        self,
+        keys: Sequence[ChunkKey],
+        tenant: str,
+        budget_s: float,
+        now_s: float,
+        evict_before: int | None = None,
+    ) -> Fetch:
         """Starts a fetch.
+
+        With ``evict_before`` it is for a peer: read in any case, and at the cost of older chunks
+        only.
 
         Raises:
             ArgumentError: the budget is not positive, or keys differ in length.
@@ -106,8 +125,9 @@ class ReaderCore:
             tenant=tenant,
             started_s=now_s,
             budget_s=budget_s,
-            limits=self.limits,
+            limits=self.limits if evict_before is None else replace(self.limits, pull="always"),
             chunks=ChunkTable(keys),
+            evict_before=evict_before,
         )
         fetch = desk.fetch = Fetch(context, desk.on_phase)
         self._fetches[id(fetch)] = fetch
@@ -132,15 +152,17 @@ class ReaderCore:
 
     def on_peer(self, tag: Tag, answer: Message | None, now_s: float) -> None:
         """Takes a holder's answer, or None if it is unreachable."""
-        greeted = self._hello_by_tag.pop(tag, None)
-        holder = greeted or self._holder_by_tag.pop(tag, None)
+        if self._greetings.on_answer(tag, answer, now_s):
+            self._tell_fetches(now_s)
+        elif not self.giving.on_answer(tag, answer, now_s):
+            self._on_holder(tag, answer, now_s)
+
+    def _on_holder(self, tag: Tag, answer: Message | None, now_s: float) -> None:
+        holder = self._holder_by_tag.pop(tag, None)
         if holder is None:
             return
         if answer is not None:
             self.book.heard(holder.instance)
-        if greeted is not None:
-            self._on_hello(greeted, answer, now_s)
-            return
         fetch = self._fetch_by_tag.pop(tag, None)
         if fetch is None:
             return
@@ -216,6 +238,7 @@ class ReaderCore:
         """Time alone, and what the instance's other half has heard or was asked for."""
         self._take_news(now_s)
         self._take_pleas(now_s)
+        self.giving.on_time(now_s)
         for fetch in self.fetches:
             fetch.on_time(now_s)
             self._settle(fetch, now_s)
@@ -223,6 +246,7 @@ class ReaderCore:
     def next_deadline_s(self) -> float | None:
         """Returns when `on_time` has something to do."""
         deadlines = [fetch.next_deadline_s() for fetch in self._fetches.values()]
+        deadlines.append(self.giving.next_deadline_s())
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def close(self, now_s: float) -> None:
@@ -247,7 +271,7 @@ class ReaderCore:
     def ask(self, fetch: Fetch, holder: Holder, message: Message, now_s: float) -> Tag:
         """Sends a request to a holder, after a hello where that is due."""
         if self.book.greet(holder, now_s):
-            self._greet(holder)
+            self._greetings.greet(holder)
         self.book.asked(holder.instance, now_s)
         tag = self._next_tag()
         self._fetch_by_tag[tag] = fetch
@@ -259,6 +283,11 @@ class ReaderCore:
     def down(self, instance: str, reason: str, now_s: float) -> None:
         """A holder does not work; whoever caused this call settles what follows for others."""
         self.book.down(instance, reason, now_s)
+        self._changed.append(instance)
+
+    def refused(self, instance: str, reason: str) -> None:
+        """A holder does not fit; whoever caused this call settles what follows for fetches."""
+        self.book.refused(instance, reason)
         self._changed.append(instance)
 
     def give_back(self, holder: Holder, token: int) -> None:
@@ -298,9 +327,21 @@ class ReaderCore:
             request = plea.request
             keys = split_keys(request.keys, request.key_bytes)
             budget_s = max(plea.deadline_s - now_s, _LEAST_BUDGET_S)
-            fetch = self.submit(keys, request.tenant, budget_s, now_s)
+            before = self._mark_of(request.instance, now_s)
+            fetch = self.submit(keys, request.tenant, budget_s, now_s, evict_before=before)
             self._pleas[id(fetch)] = (fetch, plea)
             self._settle_plea(fetch)
+
+    def _mark_of(self, sender: str, now_s: float) -> int:
+        """Returns the use after which a peer's pleas began: they do not displace each other."""
+        mark, last_s = self._plea_marks.get(sender, (0, float("-inf")))
+        if now_s > last_s + _PLEAS_END_S:
+            mark = self.instance.index.num_uses
+        self._plea_marks.pop(sender, None)
+        self._plea_marks[sender] = (mark, now_s)
+        while len(self._plea_marks) > _MAX_SENDERS:
+            del self._plea_marks[next(iter(self._plea_marks))]
+        return mark
 
     def _settle_plea(self, fetch: Fetch) -> None:
         if fetch.outcome is None or id(fetch) not in self._pleas:
@@ -310,41 +351,11 @@ class ReaderCore:
             self.instance.unpin(entry)
         self.instance.answer_plea(plea, len(fetch.outcome.entries))
 
-    def _greet(self, holder: Holder) -> None:
-        identity = self.instance.identity
-        hello = Hello(
-            instance=identity.instance,
-            incarnation=identity.incarnation,
-            namespace=identity.namespace,
-            layout=identity.layout,
-            ranks=self.instance.offers,
-        )
+    def _ask_plainly(self, holder: Holder, message: Message) -> Tag:
+        """Sends a question that needs no link."""
         tag = self._next_tag()
-        self._hello_by_tag[tag] = holder
-        self._actions.append(AskPeer(tag, holder, hello))
-
-    def _on_hello(self, holder: Holder, answer: Message | None, now_s: float) -> None:
-        name = holder.instance
-        peer = self.book.get(name)
-        if peer is None or peer.holder.incarnation != holder.incarnation:
-            return
-        if isinstance(answer, Welcome):
-            if self.book.welcomed(name, answer) is not None:
-                self._actions.append(OpenLink(holder, answer))
-            return
-        if isinstance(answer, Refusal):
-            reason = (
-                f"{answer.code.value} {answer.field}: {answer.ours!r} there, ours {answer.theirs!r}"
-            )
-            if answer.code in _PERMANENT:
-                self.instance.counters[f"peer_refused_{answer.field or answer.code.value}"] += 1
-                self.book.refused(name, reason)
-                self._changed.append(name)
-            else:
-                self.down(name, reason, now_s)
-        else:
-            self.down(name, "no answer to hello", now_s)
-        self._tell_fetches(now_s)
+        self._actions.append(AskPeer(tag, holder, message))
+        return tag
 
     def _on_refusal(self, holder: Holder, refusal: Refusal, now_s: float) -> None:
         """A holder that forgot us, restarted or leaves must be greeted anew, after a while."""
@@ -380,8 +391,6 @@ class ReaderCore:
             oldest = next(iter(self._holder_by_tag))
             del self._holder_by_tag[oldest]
             self._fetch_by_tag.pop(oldest, None)
-        while len(self._hello_by_tag) > _MAX_OPEN_QUESTIONS:
-            del self._hello_by_tag[next(iter(self._hello_by_tag))]
 
     def _next_tag(self) -> Tag:
         return Tag(next(self._tags))

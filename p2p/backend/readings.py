@@ -18,6 +18,9 @@ from p2p.backend.fetch_context import FetchContext
 from p2p.backend.handshake import PeerState
 from p2p.keys import ChunkKey
 
+_QUEUE_S = 0.25  # a holder is given so much to do at a time, by its bandwidth
+_WINDOW_S = 0.1  # and so much in one read
+_LEAST_WINDOW_BYTES = 1 << 20
 _LATE_FACTOR = 4  # of the time that a read was expected to take
 _LAST_QUARTER = 0.25  # of the budget: what is under way then is late
 
@@ -82,13 +85,11 @@ class Readings:
         """
         linked = [b for b in self._borrowing.borrowers if not b.is_lost and self._is_linked(b)]
         lenders = sum(bool(borrower.grants) for borrower in linked)
-        limits = self._context.limits
-        reads_max = limits.reads_per_holder if lenders < 2 else limits.reads_if_shared
         submitted = True
         while submitted:
             submitted = False
             for borrower in linked:
-                if borrower.num_reading < reads_max and not borrower.is_lost:
+                if not borrower.is_lost and self._has_room(borrower, lenders, now_s):
                     submitted |= self._submit_window(borrower, lenders, now_s)
 
     def hedge(self, now_s: float) -> None:
@@ -156,15 +157,14 @@ class Readings:
 
     def stalled(self, now_s: float) -> list[Reading]:
         """Returns the reads that are under way for too long."""
-        limit_s = now_s - self._context.stall_s
-        return [r for r in self._readings.values() if r.is_under_way and r.submitted_s <= limit_s]
+        return [r for r in self._readings.values() if r.is_under_way and now_s >= self._stall_s(r)]
 
     def deadlines_s(self) -> list[float]:
         """Returns when reads stall or their leases want renewal."""
         times: list[float] = []
         for reading in self._readings.values():
             if reading.is_under_way:
-                times.append(reading.submitted_s + self._context.stall_s)
+                times.append(self._stall_s(reading))
                 if self._awaits_lateness(reading):
                     times.append(reading.late_s)
                 if not self._context.is_delivered and reading.grant.is_open:
@@ -175,13 +175,34 @@ class Readings:
                     )
         return times
 
+    def _stall_s(self, reading: Reading) -> float:
+        """Returns when a read is under way for too long: nothing has come from its holder."""
+        since_s = max(reading.submitted_s, reading.borrower.heard_s)
+        return since_s + self._context.stall_s
+
+    def _has_room(self, borrower: Borrower, lenders: int, now_s: float) -> bool:
+        """Returns whether a holder is given another window.
+
+        What a slow link was given is stuck there: it gets what it brings in a moment.
+        """
+        limits, desk = self._context.limits, self._context.desk
+        reads_max = limits.reads_per_holder if lenders < 2 else limits.reads_if_shared
+        if borrower.num_reading >= reads_max:
+            return False
+        standing = desk.book.speeds.standing(borrower.holder.instance, now_s)
+        if not standing.in_flight:
+            return True
+        if standing.bytes_per_s is None:
+            return borrower.num_reading < limits.reads_if_unknown
+        return standing.in_flight < standing.bytes_per_s * _QUEUE_S
+
     def _submit_window(self, borrower: Borrower, lenders: int, now_s: float) -> bool:
-        window = self._next_window(borrower, self._chunks_max(lenders), now_s)
+        window = self._next_window(borrower, self._chunks_max(borrower, lenders, now_s), now_s)
         if window is None:
             return False
         grant, chunks = window
         core = self._context.desk.instance
-        slots = core.acquire_slots(len(chunks))
+        slots = core.acquire_slots(len(chunks), self._context.evict_before)
         if not slots:
             detail = f"no slot of {core.slots.num_slots} can be freed"
             self._context.chunks.lose(chunks[0].position, ShortReason.POOL_FULL, detail)
@@ -245,29 +266,42 @@ class Readings:
         return not reading.is_hedge and not reading.is_read_twice and self._may_hedge()
 
     def _hedge(self, reading: Reading, late: list[int], now_s: float) -> None:
-        for borrower in self._borrowing.borrowers:
-            if borrower is reading.borrower or borrower.is_lost or not self._is_linked(borrower):
-                continue
-            grant = borrower.grant_of(late[0], now_s)
-            if grant is None or borrower.num_reading >= self._context.limits.reads_per_holder:
-                continue
-            covered = [position for position in late if position in grant.remote_by_position]
-            core = self._context.desk.instance
-            reading.is_read_twice = True
-            slots = core.acquire_slots(len(covered))
-            if slots:
-                positions = tuple(covered[: len(slots)])
-                self._start(positions, tuple(slots), borrower, grant, now_s).is_hedge = True
-                self._hedged.update(positions)
-                core.counters["chunks_hedged"] += len(positions)
+        reading.is_read_twice = True
+        others = [b for b in self._borrowing.borrowers if b is not reading.borrower]
+        if any(self._hedge_at(borrower, late, now_s) for borrower in others):
             return
-        if not reading.is_read_twice:
-            reading.is_read_twice = True
-            self._borrowing.ask_another(reading.borrower, tuple(late), now_s)
+        if not self._borrowing.ask_another(reading.borrower, tuple(late), now_s):
+            self._hedge_at(reading.borrower, late, now_s)  # over another connection
 
-    def _chunks_max(self, lenders: int) -> int:
-        """Returns the size of the next window: where several share the work, the last are small."""
+    def _hedge_at(self, borrower: Borrower, late: list[int], now_s: float) -> bool:
+        """Starts the second read of late chunks at a holder; false if that cannot be."""
+        if borrower.is_lost or not self._is_linked(borrower):
+            return False
+        grant = borrower.grant_of(late[0], now_s)
+        if grant is None or borrower.num_reading >= self._context.limits.reads_per_holder:
+            return False
+        core = self._context.desk.instance
+        covered = [position for position in late if position in grant.remote_by_position]
+        slots = core.acquire_slots(len(covered), self._context.evict_before)
+        if not slots:
+            return False
+        positions = tuple(covered[: len(slots)])
+        self._start(positions, tuple(slots), borrower, grant, now_s).is_hedge = True
+        self._hedged.update(positions)
+        core.counters["chunks_hedged"] += len(positions)
+        return True
+
+    def _chunks_max(self, borrower: Borrower, lenders: int, now_s: float) -> int:
+        """Returns the size of the next window: what a slow link brings in a moment.
+
+        Where several share the work, the last windows are small.
+        """
         whole = self._context.window_chunks
+        desk = self._context.desk
+        rate = desk.book.speeds.standing(borrower.holder.instance, now_s).bytes_per_s
+        if rate is not None:
+            num_bytes = max(rate * _WINDOW_S, _LEAST_WINDOW_BYTES)
+            whole = min(whole, max(1, int(num_bytes / desk.instance.chunk_bytes)))
         if lenders < 2:
             return whole
         left = sum(1 for _ in self._context.chunks.wanted())

@@ -10,7 +10,7 @@ from p2p.backend.actions import FetchOutcome, ShortReason
 from p2p.backend.pool import SlotBytes
 from p2p.errors import ArgumentError, ClosedError
 from p2p.kernels import PagedCache
-from p2p.wire.messages import HolderRun
+from p2p.wire.messages import HolderRun, Located
 
 T = TypeVar("T")
 
@@ -31,6 +31,23 @@ class PutReport:
 
 
 @dataclass(frozen=True, slots=True)
+class DrainReport:
+    """What became of the chunks of an instance that leaves.
+
+    Attributes:
+        num_chunks: that were to be given.
+        num_kept: of these, peers have now.
+        num_peers: peers that took some.
+        seconds: that it took.
+    """
+
+    num_chunks: int
+    num_kept: int
+    num_peers: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """Where the longest prefix of some keys is.
 
@@ -48,6 +65,18 @@ class Hit:
     runs: tuple[HolderRun, ...]
     holders: tuple[str, ...]
     reason: ShortReason
+
+
+def hit_of(answer: object, num_local: int, num_keys: int) -> Hit:
+    """Returns what a directory's answer means for keys of which some are here."""
+    if not isinstance(answer, Located):
+        return Hit(num_local, num_local, (), (), ShortReason.CONTROLLER_SILENT)
+    num_chunks = num_local + sum(run.count for run in answer.runs)
+    reason = ShortReason.DIRECTORY_PARTIAL if answer.partial else ShortReason.NO_HOLDER
+    if num_chunks == num_keys:
+        reason = ShortReason.COMPLETE
+    holders = tuple(holder.instance for holder in answer.holders)
+    return Hit(num_chunks, num_local, answer.runs, holders, reason)
 
 
 class FetchResult:

@@ -8,8 +8,9 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 
 from p2p.config import Settings
-from p2p.errors import ConfigError
+from p2p.errors import ArgumentError, ConfigError
 from p2p.keys import Namespace
+from p2p.layout import Layout
 from p2p.wire.context import check_address
 
 _Seconds = Annotated[float, msgspec.Meta(gt=0, le=3600)]
@@ -30,6 +31,7 @@ class BackendConfig(Settings, frozen=True, kw_only=True):
         budget_s: of a fetch that names none.
         lease_s: longest lease that is granted without renewal.
         lease_bytes_per_reader: most that one reader may borrow at a time.
+        readers_per_chunk: a long run is lent to so many readers, who lend it on; 0 is no limit.
         ahead_bytes: a fetch of at most so much asks the holder that served the last one for a lease
             while the directory is still looking; 0 always waits for the directory.
         window_bytes: largest read that is submitted at once.
@@ -59,6 +61,7 @@ class BackendConfig(Settings, frozen=True, kw_only=True):
     budget_s: _Seconds = 0.5
     lease_s: _Seconds = 10.0
     lease_bytes_per_reader: Annotated[int, msgspec.Meta(ge=1)] = 1 << 40
+    readers_per_chunk: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 1
     ahead_bytes: Annotated[int, msgspec.Meta(ge=0)] = 16 << 20
     window_bytes: Annotated[int, msgspec.Meta(ge=1)] = 8 << 20
     quarantine_s: _Seconds = 5.0
@@ -90,6 +93,21 @@ class BackendConfig(Settings, frozen=True, kw_only=True):
             instance=self.instance or f"{socket.gethostname()}-{os.getpid()}",
             host=self.host or boot_id(),
         )
+
+
+def check_layout(config: BackendConfig, layout: Layout) -> None:
+    """Raises `ConfigError` for a layout that this backend or the namespace cannot have."""
+    try:
+        layout.check()
+    except ArgumentError as error:
+        raise ConfigError(f"layout.{error.name}", error.value, error.reason) from error
+    if layout.kv_dtype != config.namespace.kv_dtype:
+        reason = f"the namespace says {config.namespace.kv_dtype}"
+        raise ConfigError("layout.kv_dtype", layout.kv_dtype, reason)
+    for field in ("tensor_parallel", "pipeline_parallel"):
+        if getattr(layout, field) != 1:
+            reason = "this backend runs one rank in the engine's process"
+            raise ConfigError(f"layout.{field}", getattr(layout, field), reason)
 
 
 def boot_id() -> str:

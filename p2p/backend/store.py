@@ -82,11 +82,16 @@ class ChunkStore:
             self.unpin(entry)
         return placements
 
-    def acquire_slots(self, count: int) -> list[int]:
-        """Returns up to ``count`` slots for filling, evicting chunks that nothing needs."""
+    def acquire_slots(self, count: int, used_before: int | None = None) -> list[int]:
+        """Returns up to ``count`` slots for filling, evicting chunks that nothing needs.
+
+        Args:
+            count: how many.
+            used_before: chunks whose last use was not before this are kept; see `Index.num_uses`.
+        """
         short = count - self.slots.num_free
         if short > 0:
-            for entry in self.index.evict(short):
+            for entry in self.index.evict(short, used_before):
                 self._gone(entry)
                 self.counters["evicted_chunks"] += 1
         return self.slots.acquire(count)

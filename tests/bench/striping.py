@@ -8,7 +8,6 @@ though one holder is killed half-way.
 """
 
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -20,7 +19,7 @@ from tests.bench import harness
 harness.import_paths()
 
 from tests.net import namespaces
-from tests.net.instance_process import LAYOUT, Fetched, InstanceProcess
+from tests.net.instance_process import LAYOUT, Fetched, InstanceProcess, start_controller
 from tests.net.namespaces import Host, Network
 
 NUM_CHUNKS = 64
@@ -36,7 +35,7 @@ class Cluster:
 
     def __init__(self, network: Network) -> None:
         hosts = [network.add(name) for name in ("controller", "reader", "a", "b")]
-        self._controller = self._start_controller(hosts[0])
+        self._controller = start_controller(hosts[0])
         self.reader = InstanceProcess(hosts[1], self._controller, 2 * NUM_CHUNKS)
         self.holders = hosts[2:]
         self.processes = [self.start_holder(host) for host in self.holders]
@@ -62,17 +61,6 @@ class Cluster:
     def sent_bytes(self) -> int:
         """Returns what both holders have sent so far."""
         return sum(holder.sent_bytes for holder in self.holders)
-
-    def _start_controller(self, host: Host) -> str:
-        address = f"tcp://{host.address}:7600"
-        command = [sys.executable, "-m", "p2p_controller", "serve", "--bind", address]
-        environment = harness.child_environment()
-        process = host.popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        )
-        assert process.stdout is not None
-        process.stdout.readline()  # it says so when it is ready
-        return address
 
 
 def measure_speed(cluster: Cluster, rounds: int) -> dict[str, list[float]]:

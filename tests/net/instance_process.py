@@ -5,6 +5,7 @@ name a prompt and its length in chunks; what a prompt holds, everybody can compu
 """
 
 import json
+import os
 import select
 import subprocess
 import sys
@@ -27,11 +28,11 @@ from tests.net.namespaces import Host
 LAYOUT = Layout(8, 8, 64, "bfloat16", block_tokens=16, chunk_tokens=64)  # 1 MiB a chunk
 NAMESPACE = Namespace("net", "0" * 32, "bfloat16")
 PORT = 7601
-_ANSWER_S = 30.0
+_ANSWER_S = 60.0
 
 
 class Order(TypedDict):
-    """What an instance is to do: ``put``, ``fetch``, ``clear`` or ``end``."""
+    """What an instance is to do: ``put``, ``fetch``, ``clear``, ``drain`` or ``end``."""
 
     do: str
     prompt: str
@@ -79,6 +80,7 @@ class InstanceProcess:
     def __init__(self, host: Host, controller: str, num_chunks: int, window_bytes: int = 0) -> None:
         words = [controller, host.name, host.address, str(num_chunks), str(window_bytes)]
         self.host = host
+        self._heard = b""
         self.process = host.popen(
             [sys.executable, __file__, *words],
             env=environment(NIXL_LOG_LEVEL="ERROR"),
@@ -96,15 +98,25 @@ class InstanceProcess:
 
     def hear(self, event: str) -> Answer:
         """Returns the next answer that tells of an event; others are passed over."""
-        assert self.process.stdout is not None
         while True:
-            readable, _, _ = select.select([self.process.stdout], [], [], _ANSWER_S)
-            line = self.process.stdout.readline() if readable else b""
+            line = self._line()
             if not line:
                 raise AssertionError(f"{self.host.name} said nothing about {event!r}")
             answer = msgspec.json.decode(line, type=Answer)
             if answer["event"] == event:
                 return answer
+
+    def _line(self) -> bytes:
+        """Returns the next line; empty if there is none in time."""
+        assert self.process.stdout is not None
+        while b"\n" not in self._heard:
+            readable, _, _ = select.select([self.process.stdout], [], [], _ANSWER_S)
+            part = os.read(self.process.stdout.fileno(), 1 << 16) if readable else b""
+            if not part:
+                return b""
+            self._heard += part
+        line, _, self._heard = self._heard.partition(b"\n")
+        return line
 
     def put(self, prompt: str, num_chunks: int) -> None:
         """Stores a prompt and waits until the directory knows it."""
@@ -150,6 +162,18 @@ def content_of(prompt: str, num_chunks: int) -> npt.NDArray[np.uint8]:
     return random.integers(0, 256, (num_chunks, LAYOUT.chunk_bytes), dtype=np.uint8)
 
 
+def start_controller(host: Host) -> str:
+    """Starts a controller and returns its address once it answers."""
+    address = f"tcp://{host.address}:7600"
+    command = [sys.executable, "-m", "p2p_controller", "serve", "--bind", address]
+    process = host.popen(
+        command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert process.stdout is not None
+    process.stdout.readline()  # it says so when it is ready
+    return address
+
+
 class _Halves:
     """An observer that says when half of a fetch has arrived."""
 
@@ -189,6 +213,8 @@ def _obey(backend: P2PBackend, halves: _Halves, order: Order) -> Fetched | None:
             return _outcome(result, prompt, num_chunks)
     if order["do"] == "put":
         backend.put(keys_of(prompt, num_chunks), content_of(prompt, num_chunks))
+    elif order["do"] == "drain":
+        backend.drain(order["budget_s"])
     elif order["do"] == "clear":
         backend.clear()
     if not backend.wait_advertised(20):

@@ -43,6 +43,7 @@ class LeaseRequest(Message, frozen=True, kw_only=True):
     Attributes:
         holder_incarnation: of the holder that the asker means; another one refuses.
         ttl_ms: how long the asker would like them; the holder may grant less.
+        is_urgent: half of the asker's time is over: it does not want to be sent elsewhere.
     """
 
     instance: Name
@@ -53,6 +54,7 @@ class LeaseRequest(Message, frozen=True, kw_only=True):
     key_bytes: KeyBytes
     ttl_ms: Millis
     tenant: Tenant = ""
+    is_urgent: bool = False
 
 
 class LeaseGranted(Message, frozen=True, kw_only=True):
@@ -66,6 +68,7 @@ class LeaseGranted(Message, frozen=True, kw_only=True):
         missing: which of the asked chunks are not here. The first ``len(slots) + len(missing)``
             were looked at; the others are more than the asker may borrow at the moment.
         retry_after_ms: when to ask for those again.
+        alternates: other holders to try for those meanwhile.
     """
 
     token: Unsigned
@@ -75,6 +78,7 @@ class LeaseGranted(Message, frozen=True, kw_only=True):
     roots: tuple[tuple[int, ...], ...]
     missing: Annotated[tuple[int, ...], msgspec.Meta(max_length=MAX_KEYS)] = ()
     retry_after_ms: Millis = 0
+    alternates: tuple[str, ...] = ()
 
 
 class LeaseBusy(Message, frozen=True, kw_only=True):

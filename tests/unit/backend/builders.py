@@ -2,6 +2,7 @@
 
 import msgspec
 
+from p2p.backend.hot import HotLimits
 from p2p.backend.index import IndexEntry
 from p2p.backend.instance import InstanceCore
 from p2p.backend.leases import LeaseLimits
@@ -66,11 +67,11 @@ def instance_core(
     *,
     incarnation: int = 1,
     limits: LeaseLimits | None = None,
+    hot: HotLimits | None = None,
     host: str = "",
 ) -> InstanceCore:
-    return InstanceCore(
-        identity(instance, incarnation, host=host), OFFERS, num_slots, limits=limits
-    )
+    own = identity(instance, incarnation, host=host)
+    return InstanceCore(own, OFFERS, num_slots, limits=limits, hot=hot)
 
 
 def holder_of(core: InstanceCore) -> Holder:
@@ -117,26 +118,18 @@ def hello(instance: str = "r", incarnation: int = 1) -> Hello:
     )
 
 
-def lease_request(
-    keys: list[ChunkKey],
-    *,
-    instance: str = "r",
-    incarnation: int = 1,
-    holder_incarnation: int = 1,
-    ttl_ms: int = 1000,
-    tenant: str = "",
-) -> LeaseRequest:
+def lease_request(keys: list[ChunkKey], **fields: object) -> LeaseRequest:
     blob, key_bytes = join_keys(keys)
-    return LeaseRequest(
-        instance=instance,
-        incarnation=incarnation,
-        holder_incarnation=holder_incarnation,
+    request = LeaseRequest(
+        instance="r",
+        incarnation=1,
+        holder_incarnation=1,
         namespace=NAMESPACE.id,
         keys=blob,
         key_bytes=key_bytes,
-        ttl_ms=ttl_ms,
-        tenant=tenant,
+        ttl_ms=1000,
     )
+    return msgspec.structs.replace(request, **fields)
 
 
 def ask(core: InstanceCore, message: PeerRequest, now_s: float = 0.0) -> Message:

@@ -138,7 +138,7 @@ def test_a_short_run_is_read_from_one_of_its_holders():
 
 
 def test_no_more_reads_are_under_way_at_a_holder_than_allowed():
-    shell = _shell("a", limits=FetchLimits(reads_per_holder=3, num_windows=8))
+    shell = _shell("a", limits=FetchLimits(reads_per_holder=3, reads_if_unknown=3, num_windows=8))
     shell.holds_reads = True
     shell.fetch(KEYS)
     assert len(shell.reads) == 3

@@ -236,7 +236,9 @@ def test_a_refused_lease_names_the_code():
 
 @pytest.mark.parametrize(("one_in", "num_mismatches"), [(1, 8), (0, 0), (2, 4)])
 def test_as_many_reads_are_verified_as_the_setting_says(one_in, num_mismatches):
-    limits = FetchLimits(num_windows=8, reads_per_holder=8, verify_one_in=one_in)
+    limits = FetchLimits(
+        num_windows=8, reads_per_holder=8, reads_if_unknown=8, verify_one_in=one_in
+    )
     shell = Shell([instance_core("a")], limits=limits)
     shell.put(shell.holders[0], KEYS)
     shell.corrupt = {"a"}

@@ -156,3 +156,21 @@ def test_many_uses_do_not_make_the_heap_grow_beyond_what_is_here():
         index.touch(entries[2])
     assert len(index._candidates) <= 64 + 4 * 3
     assert index.evict(1) == [entries[2]]
+
+
+def test_what_was_used_since_is_not_evicted_for_what_came_before():
+    index = Index()
+    old = _chain(index, prompt(2, salt="old"))
+    mark = index.num_uses
+    new = _chain(index, prompt(2, salt="new"))
+    index.touch(old[1])
+    assert index.evict(4, used_before=mark) == []
+    assert index.evict(1) == [new[1]]
+
+
+def test_what_was_not_used_since_is_evicted():
+    index = Index()
+    old = _chain(index, prompt(2, salt="old"))
+    mark = index.num_uses
+    _chain(index, prompt(2, salt="new"))
+    assert index.evict(4, used_before=mark) == [old[1], old[0]]
