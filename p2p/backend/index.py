@@ -87,8 +87,14 @@ class Index:
 
     def readable(self, keys: Sequence[ChunkKey], tenant: str) -> list[IndexEntry | None]:
         """Returns the entry of each key, or None where there is none for this tenant."""
-        entries = map(self._entries.get, keys)
-        return [e if e is not None and e.is_readable_by(tenant) else None for e in entries]
+        return [
+            entry
+            if entry is not None
+            and not entry.is_damaged
+            and ("" in entry.tenants or tenant in entry.tenants)
+            else None
+            for entry in map(self._entries.get, keys)
+        ]
 
     def add(self, entry: IndexEntry) -> None:
         """Adds a chunk; its key must be new."""
@@ -124,6 +130,28 @@ class Index:
     def num_uses(self) -> int:
         """Grows with every use of any chunk; see `IndexEntry.used`."""
         return self._uses
+
+    def lend(self, entries: Sequence[IndexEntry]) -> None:
+        """Chunks are used and lent, and kept until they are taken back."""
+        uses = self._uses
+        for entry in entries:
+            uses += 1
+            entry.used = uses
+            entry.num_pins += 1
+            entry.num_leases += 1
+        self._uses = uses
+
+    def take_back(self, entries: Sequence[IndexEntry]) -> list[IndexEntry]:
+        """A lease has ended; returns the chunks that nobody needs any more."""
+        free: list[IndexEntry] = []
+        for entry in entries:
+            entry.num_leases -= 1
+            entry.num_pins -= 1
+            if not entry.num_pins:
+                free.append(entry)
+                if not entry.num_children:
+                    self._offer(entry)
+        return free
 
     def evict(self, count: int, used_before: int | None = None) -> list[IndexEntry]:
         """Removes up to ``count`` chunks that nothing needs, oldest leaves first.

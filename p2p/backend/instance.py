@@ -7,6 +7,7 @@ one caller at a time.
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
 from p2p.backend.handshake import refuse_hello
@@ -197,13 +198,12 @@ class InstanceCore(ChunkStore):
         reader = Reader(request.instance, request.incarnation)
         found = self.index.readable(split_keys(request.keys, request.key_bytes), request.tenant)
         is_long = self.hot.is_long(len(found) * self._chunk_bytes, reader.instance, now_s)
-        is_waiting = not request.is_urgent and not self.leases.has(reader)
+        may_wait = not request.is_urgent and (is_long or self.handover is not None)
+        is_end: Callable[[IndexEntry], bool] | None = None
+        if may_wait and not self.leases.has(reader):
+            is_end = partial(self._is_elsewhere, reader=reader, now_s=now_s, is_long=is_long)
         num_max = self.leases.room(reader) // self._chunk_bytes
-        entries, missing = _as_far_as(
-            found,
-            num_max,
-            lambda e: is_waiting and self._is_elsewhere(e, reader, now_s, is_long=is_long),
-        )
+        entries, missing = _as_far_as(found, num_max, is_end)
         num_looked = len(entries) + len(missing)
         alternates: tuple[str, ...] = ()
         if num_looked < len(found):
@@ -215,13 +215,9 @@ class InstanceCore(ChunkStore):
             return LeaseGranted(
                 token=0, ttl_ms=0, slots=(), generations=(), roots=(), missing=missing
             )
-        for entry in entries:
-            self.index.pin(entry)
-            self.index.touch(entry)
         if is_long:
             self.hot.lend(entries, reader.instance, now_s)
-        for entry in entries:
-            entry.num_leases += 1
+        self.index.lend(entries)
         num_bytes = len(entries) * self._chunk_bytes
         lease = self.leases.grant(reader, entries, num_bytes, request.ttl_ms / 1000, now_s)
         self.counters["leases_granted"] += 1
@@ -377,21 +373,25 @@ class InstanceCore(ChunkStore):
         return Refusal(code=code, field=field, ours=str(ours), theirs=str(theirs))
 
     def _end(self, lease: Lease) -> None:
-        for entry in lease.entries:
-            entry.num_leases -= 1
-            self.unpin(entry)
+        for entry in self.index.take_back(lease.entries):
+            if entry.is_damaged:
+                self.slots.release(entry.slot)
 
 
 def _as_far_as(
-    found: Sequence[IndexEntry | None], num_max: int, is_end: Callable[[IndexEntry], bool]
+    found: Sequence[IndexEntry | None],
+    num_max: int,
+    is_end: Callable[[IndexEntry], bool] | None,
 ) -> tuple[tuple[IndexEntry, ...], tuple[int, ...]]:
     """Returns the first so many entries, and the numbers of the gaps before and between them."""
+    if is_end is None and len(found) <= num_max and None not in found:
+        return tuple(entry for entry in found if entry is not None), ()
     entries: list[IndexEntry] = []
     missing: list[int] = []
     for number, entry in enumerate(found):
         if entry is None:
             missing.append(number)
-        elif len(entries) < num_max and not is_end(entry):
+        elif len(entries) < num_max and not (is_end and is_end(entry)):
             entries.append(entry)
         else:
             break

@@ -2,6 +2,7 @@
 
 ``verify_cost``: the part of the bandwidth of an unverified fetch that verification takes away.
 ``verify_cost_sample``: the same for a reader that verifies one read in 16.
+``plan_lease_cpu_to_dict``: see `plan_lease`.
 """
 
 import multiprocessing as mp
@@ -24,6 +25,7 @@ import numpy as np
 from p2p.backend import BackendConfig, P2PBackend
 from p2p.keys import ChunkKey, Namespace, chunk_keys
 from p2p.layout import Layout
+from tests.bench import plan_lease
 
 NAMESPACE = Namespace("bench", "0" * 32, "bfloat16")
 LAYOUT = Layout(16, 8, 64, "bfloat16", block_tokens=16, chunk_tokens=64)  # 2 MiB
@@ -85,7 +87,8 @@ def main() -> None:
     """Measures and prints."""
     options = harness.arguments(__doc__ or "")
     spawn = mp.get_context("spawn")
-    with harness.controller() as controller:
+    with harness.controller_process() as (controller, process):
+        spent = plan_lease.measure(controller, process.pid, 10_000 if options.full else 2_000)
         ours, theirs = spawn.Pipe()
         holder = spawn.Process(target=hold, args=(controller, theirs), daemon=True)
         holder.start()
@@ -100,6 +103,9 @@ def main() -> None:
             "verify_cost": 1 - harness.spread(kept["always"])["median"],
             "verify_cost_spread": harness.spread([1 - ratio for ratio in kept["always"]]),
             "verify_cost_sample": 1 - harness.spread(kept["sample"])["median"],
+            "plan_lease_cpu_to_dict": (spent["reader"] + spent["holder"] + spent["controller"])
+            / spent["dict"],
+            "plan_lease_cpu_us": spent,
             **{
                 f"{mode}_gb_per_s": harness.spread([total / s / 1e9 for s in taken])
                 for mode, taken in seconds.items()
