@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 _MEMORY_S = 1.0  # about so much busy time is averaged over
 _FORGET_S = 60.0
-_LEAST_BYTES = 1 << 20  # a smaller read tells about latency, not about bandwidth
+_LEAST_BYTES = 1 << 20  # less, without a pause, tells about latency, not about bandwidth
 _REFUSALS_HALVE_S = 1.0
 
 
@@ -42,6 +42,7 @@ class Rate:
 class _Link:
     rate: Rate = field(default_factory=Rate)
     in_flight: int = 0
+    arrived: int = 0
     since_s: float = 0.0
     refusals: float = 0.0
     refused_s: float = 0.0
@@ -76,12 +77,15 @@ class Speeds:
         link.in_flight += num_bytes
 
     def ended(self, instance: str, num_bytes: int, now_s: float, *, is_good: bool) -> None:
-        """A read ended, well or not; several that overlap share the time."""
+        """A read ended, well or not; those that overlap or follow each other share the time."""
         link = self._links[instance]
         link.in_flight -= num_bytes
-        if is_good and num_bytes >= _LEAST_BYTES:
-            link.rate.note(num_bytes, max(now_s - link.since_s, 1e-6), now_s)
-        link.since_s = now_s
+        link.arrived = link.arrived + num_bytes if is_good else 0
+        if link.arrived >= _LEAST_BYTES:
+            link.rate.note(link.arrived, max(now_s - link.since_s, 1e-6), now_s)
+        if link.arrived >= _LEAST_BYTES or not is_good or not link.in_flight:
+            link.arrived = 0
+            link.since_s = now_s
 
     def refused(self, instance: str, now_s: float) -> None:
         """A holder was busy."""

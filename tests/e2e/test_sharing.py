@@ -172,3 +172,20 @@ def test_the_asynchronous_twin_polls_to_the_same_result(controller, reader):
         report = put.wait(10)
         assert report is not None
         assert report.num_stored == 2
+
+
+def test_an_engine_that_computes_faster_than_peers_deliver_is_left_to_it(controller, reader):
+    with HolderProcess(controller.address, "a", 1, NUM_CHUNKS):
+        num_tokens = NUM_CHUNKS * LAYOUT.chunk_tokens
+        with reader.fetch(KEYS, budget_s=10) as first:  # measures the link
+            assert first.num_chunks == NUM_CHUNKS
+            seconds = first.seconds
+        reader.clear()
+        reader.report_prefill(num_tokens, seconds / 100)
+        with reader.fetch(KEYS, budget_s=10) as left:
+            assert (left.num_chunks, left.reason) == (0, ShortReason.RECOMPUTE_CHOSEN)
+        for _ in range(50):
+            reader.report_prefill(num_tokens, seconds * 100)
+        with reader.fetch(KEYS, budget_s=10) as read:
+            assert read.num_chunks == NUM_CHUNKS
+            assert is_content(read, 1)

@@ -44,6 +44,15 @@ def test_reads_that_overlap_share_the_time():
     assert speeds.standing("a", 11.0).in_flight == 0
 
 
+def test_small_reads_that_follow_each_other_count_together():
+    speeds = Speeds()
+    speeds.started("a", MIB // 2, 0.0)
+    for number in range(1, 9):
+        speeds.started("a", MIB // 2, number / 8)
+        speeds.ended("a", MIB // 2, number / 8, is_good=True)
+    assert speeds.standing("a", 1.0).bytes_per_s == pytest.approx(4 * MIB)
+
+
 def test_time_without_reads_does_not_count():
     speeds = Speeds()
     for start in (0.0, 30.0):
