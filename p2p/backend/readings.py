@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from p2p.backend.actions import CancelRead, Read, ReadId, ShortReason
 from p2p.backend.borrow import Borrower, Grant
 from p2p.backend.borrowing import Borrowing
-from p2p.backend.chunks import WantedChunk
+from p2p.backend.chunks import ChunkState, WantedChunk
 from p2p.backend.fetch_context import FetchContext
 from p2p.backend.handshake import PeerState
 from p2p.keys import ChunkKey
@@ -100,7 +100,7 @@ class Readings:
             if not reading.is_under_way or reading.is_hedge or now_s < reading.late_s:
                 continue
             room = self._hedges_max() - len(self._hedged)
-            late = [p for p in reading.positions if p not in self._hedged][:room]
+            late = [p for p in reading.positions if self._is_read_once(p)][:room]
             if late:
                 self._hedge(reading, late, now_s)
 
@@ -189,9 +189,9 @@ class Readings:
         reads_max = limits.reads_per_holder if lenders < 2 else limits.reads_if_shared
         if borrower.num_reading >= reads_max:
             return False
+        if not borrower.num_reading:
+            return True  # whatever others read from it: only the end of an own read wakes us
         standing = desk.book.speeds.standing(borrower.holder.instance, now_s)
-        if not standing.in_flight:
-            return True
         if standing.bytes_per_s is None:
             return borrower.num_reading < limits.reads_if_unknown
         return standing.in_flight < standing.bytes_per_s * _QUEUE_S
@@ -261,6 +261,10 @@ class Readings:
         is_over = self._context.is_delivered or not self._readings
         has_room = len(self._hedged) < self._hedges_max()
         return not is_over and has_room and self._context.chunks.is_all_given_out
+
+    def _is_read_once(self, position: int) -> bool:
+        is_reading = self._context.chunks[position].state is ChunkState.READING
+        return is_reading and position not in self._hedged
 
     def _awaits_lateness(self, reading: Reading) -> bool:
         return not reading.is_hedge and not reading.is_read_twice and self._may_hedge()

@@ -144,6 +144,20 @@ def test_no_more_reads_are_under_way_at_a_holder_than_allowed():
     assert len(shell.reads) == 3
 
 
+def test_a_slow_holder_has_little_under_way_but_something_of_every_fetch():
+    shell = _shell("a", limits=FetchLimits(reads_per_holder=4, num_windows=8))
+    shell.holds_reads = True
+    speeds = shell.reader.book.speeds
+    speeds.started("a", 1 << 20, shell.now_s - (1 << 20) / CHUNK_BYTES)
+    speeds.ended("a", 1 << 20, shell.now_s, is_good=True)  # one chunk a second
+    first, second = shell.fetch(KEYS, budget_s=60.0), shell.fetch(KEYS, budget_s=60.0)
+    assert len(shell.reads) == 2
+    while shell.reads:
+        shell.finish(shell.reads[-1])
+    assert first.outcome is not None
+    assert second.outcome is not None
+
+
 @pytest.mark.parametrize(
     ("limits", "num_reads"),
     [
