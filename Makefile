@@ -46,6 +46,7 @@ bench: $(READY)  ## The benchmarks, one after the other
 	$(BIN)/python tests/bench/idle.py
 	$(BIN)/python tests/bench/verify.py
 	$(BIN)/python tests/bench/striping.py
+	$(BIN)/python tests/bench/hot.py
 
 clean:  ## Remove the environment and every cache
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
