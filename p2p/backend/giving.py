@@ -3,6 +3,7 @@
 No I/O, no clock, no threads.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,7 @@ class Giving:
         self._ask = ask
         self._is_usable = is_usable
         self._handovers: list[Handover] = []
+        self._batches = itertools.count(1)
         self._open: dict[Tag, tuple[Handover, Offer]] = {}
 
     @property
@@ -90,7 +92,8 @@ class Giving:
     def _start(
         self, chains: Sequence[Chain], peers: Sequence[Holder], deadline_s: float
     ) -> Handover:
-        handover = Handover(self._instance.identity, chains, peers, deadline_s)
+        batch = next(self._batches)
+        handover = Handover(self._instance.identity, chains, peers, deadline_s, batch)
         self._handovers.append(handover)
         return handover
 

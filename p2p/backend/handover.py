@@ -1,8 +1,9 @@
 """Giving chunks to peers: everything, hottest first, before an instance leaves; or what is too hot.
 
 A peer is offered one prompt's chunks at a time, fetches them as anybody would, and answers how many
-it has then. Prompts with the same beginning go to the same peer. Who takes less than it was offered
-is full, and what it left is offered to the next. No I/O, no clock, no threads.
+it has then. Prompts with the same beginning go to the same peer. What a peer has no room for, or
+does not answer to, is offered to the next; what could not be read ends there. No I/O, no clock, no
+threads.
 """
 
 from collections import deque
@@ -45,7 +46,7 @@ class Offer:
 class _Taker:
     holder: Holder
     num_open: int = 0
-    is_full: bool = False
+    is_full: bool = False  # or not to be reached
     kept: set[ChunkKey] = field(default_factory=set)
 
 
@@ -82,6 +83,7 @@ class Handover:
         chains: hottest first.
         peers: who may take them, in order of preference.
         deadline_s: nothing is waited for after that.
+        batch: tells this handover from others of the same instance.
 
     Attributes:
         num_chunks: different chunks that are to be given.
@@ -93,7 +95,9 @@ class Handover:
         chains: Sequence[Chain],
         peers: Sequence[Holder],
         deadline_s: float,
+        batch: int = 0,
     ) -> None:
+        self._batch = batch
         self.deadline_s = deadline_s
         self.num_chunks = len({key for chain in chains for key in chain.keys})
         self._identity = identity
@@ -158,6 +162,7 @@ class Handover:
             key_bytes=key_bytes,
             ttl_ms=max(1, int(1000 * (offer.deadline_s - now_s))),
             tenant=offer.chain.tenant,
+            batch=self._batch,
         )
 
     def on_answer(self, offer: Offer, answer: Message | None) -> None:
@@ -167,10 +172,13 @@ class Handover:
         self._open.remove(offer)
         taker = self._takers[offer.holder.instance]
         taker.num_open -= 1
-        num_taken = answer.num_chunks if isinstance(answer, TakenOver) else 0
-        taker.kept.update(offer.chain.keys[:num_taken])
-        if num_taken < len(offer.chain.keys):
-            taker.is_full = True
+        if isinstance(answer, TakenOver):
+            taker.kept.update(offer.chain.keys[: answer.num_chunks])
+            taker.is_full = taker.is_full or answer.is_full
+            is_next = answer.is_full
+        else:
+            taker.is_full = is_next = True
+        if is_next:
             self._waiting.appendleft(offer.chain)
 
     # ------------------------------------------------------------------ parts

@@ -310,9 +310,10 @@ class InstanceCore(ChunkStore):
         """True if the reading half has work for others. May be asked without the lock."""
         return bool(self.pleas or self.hot.copies)
 
-    def answer_plea(self, plea: Plea, num_chunks: int) -> None:
+    def answer_plea(self, plea: Plea, num_chunks: int, *, is_full: bool) -> None:
         """The fetch that a peer had asked for has ended."""
-        self._late_answers.append(Outgoing(plea.sender, TakenOver(num_chunks=num_chunks)))
+        answer = TakenOver(num_chunks=num_chunks, is_full=is_full)
+        self._late_answers.append(Outgoing(plea.sender, answer))
 
     @property
     def has_late_answers(self) -> bool:
@@ -350,7 +351,7 @@ class InstanceCore(ChunkStore):
 
     def _on_take_over(self, sender: Sender, request: TakeOver, now_s: float) -> list[Outgoing]:
         """Keeps a peer's plea for the reading half, whose fetch answers it."""
-        if self.is_closing:
+        if self.is_closing or self.handover is not None:
             return [Outgoing(sender, Refusal(code=RefusalCode.CLOSING))]
         if request.namespace != self.namespace_id or len(request.keys) % request.key_bytes:
             return [Outgoing(sender, Refusal(code=RefusalCode.MALFORMED, field="keys"))]

@@ -15,6 +15,7 @@ from p2p.backend.actions import (
     DropPeer,
     Phase,
     ReadId,
+    ShortReason,
     Tag,
     TellPeer,
 )
@@ -43,8 +44,7 @@ if TYPE_CHECKING:
 
 _MAX_OPEN_QUESTIONS = 10_000
 _LEAST_BUDGET_S = 0.01
-_PLEAS_END_S = 30.0
-_MAX_SENDERS = 1024
+_MAX_BATCHES = 1024
 
 
 class ReaderCore:
@@ -77,7 +77,7 @@ class ReaderCore:
         self._phases: list[tuple[Fetch, Phase]] = []
         self._changed: list[str] = []  # holders whose new standing fetches must hear of
         self._pleas: dict[int, tuple[Fetch, Plea]] = {}
-        self._plea_marks: dict[str, tuple[int, float]] = {}
+        self._plea_marks: dict[tuple[str, int, int], int] = {}
 
     @property
     def fetches(self) -> Sequence[Fetch]:
@@ -327,19 +327,15 @@ class ReaderCore:
             request = plea.request
             keys = split_keys(request.keys, request.key_bytes)
             budget_s = max(plea.deadline_s - now_s, _LEAST_BUDGET_S)
-            before = self._mark_of(request.instance, now_s)
+            before = self._mark_of((request.instance, request.incarnation, request.batch))
             fetch = self.submit(keys, request.tenant, budget_s, now_s, evict_before=before)
             self._pleas[id(fetch)] = (fetch, plea)
             self._settle_plea(fetch)
 
-    def _mark_of(self, sender: str, now_s: float) -> int:
-        """Returns the use after which a peer's pleas began: they do not displace each other."""
-        mark, last_s = self._plea_marks.get(sender, (0, float("-inf")))
-        if now_s > last_s + _PLEAS_END_S:
-            mark = self.instance.index.num_uses
-        self._plea_marks.pop(sender, None)
-        self._plea_marks[sender] = (mark, now_s)
-        while len(self._plea_marks) > _MAX_SENDERS:
+    def _mark_of(self, batch: tuple[str, int, int]) -> int:
+        """Returns the use of chunks at which a peer's batch of pleas began."""
+        mark = self._plea_marks.setdefault(batch, self.instance.index.num_uses)
+        while len(self._plea_marks) > _MAX_BATCHES:
             del self._plea_marks[next(iter(self._plea_marks))]
         return mark
 
@@ -349,7 +345,8 @@ class ReaderCore:
         _, plea = self._pleas.pop(id(fetch))
         for entry in fetch.outcome.entries:
             self.instance.unpin(entry)
-        self.instance.answer_plea(plea, len(fetch.outcome.entries))
+        is_full = fetch.outcome.reason is ShortReason.POOL_FULL
+        self.instance.answer_plea(plea, len(fetch.outcome.entries), is_full=is_full)
 
     def _ask_plainly(self, holder: Holder, message: Message) -> Tag:
         """Sends a question that needs no link."""

@@ -70,10 +70,11 @@ _CORE_NAMES = (
     "tcp-reader-cut-after_lease",
     "tcp-controller-stop-after_locate",
 )
+NUM_ROTATING = 6
 CORE = tuple(cell for cell in CELLS if cell.name in _CORE_NAMES)
 
 
-def rotating(seed: int, num_cells: int) -> tuple[Cell, ...]:
+def rotating(seed: int, num_cells: int = NUM_ROTATING) -> tuple[Cell, ...]:
     """Returns cells outside the core; all have had their turn after consecutive seeds."""
     rest = sorted((cell for cell in CELLS if cell not in CORE), key=lambda cell: cell.phase)
     start = seed * num_cells % len(rest)

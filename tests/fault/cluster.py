@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import IO, Any, Self
@@ -16,6 +16,7 @@ from typing import IO, Any, Self
 import msgspec
 
 from tests.e2e.controller_process import environment
+from tests.fault.figures import is_stopped, num_fds, num_threads
 from tests.fault.peer_process import NUM_CHUNKS, PeerSettings
 from tests.net.namespaces import Host, Network
 
@@ -24,6 +25,16 @@ ANSWER_S = 30.0
 SEEDS = {"a": 1, "b": 2}
 LATER = 100  # added to a seed: what a holder stores after its leases have ended
 _READY_S = 40.0
+
+
+def until(condition: Callable[[], bool], timeout_s: float) -> bool:
+    """Asks again until a condition holds, or the time is up."""
+    deadline_s = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline_s:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 class NoAnswerError(AssertionError):
@@ -45,7 +56,7 @@ class Process:
         popen = subprocess.Popen if host is None else host.popen
         self.process = popen(
             argv,
-            env=environment(),
+            env=environment(PYTHONFAULTHANDLER="1"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log.fileno(),
@@ -55,6 +66,11 @@ class Process:
         self._rest = b""
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._output, selectors.EVENT_READ)
+
+    @property
+    def figures(self) -> tuple[int, int]:
+        """How many files and threads it has."""
+        return num_fds(self.process.pid), num_threads(self.process.pid)
 
     def say(self, **order: object) -> None:
         """Sends a line.
@@ -87,6 +103,21 @@ class Process:
         answer: Answer = json.loads(line)
         return answer
 
+    def heard(self) -> list[Answer]:
+        """Returns the lines that are there; never waits. Empty too if the process has ended."""
+        while self._selector.select(0):
+            data = os.read(self._output, 1 << 16)
+            if not data:
+                break
+            self._rest += data
+        *lines, self._rest = self._rest.split(b"\n")
+        return [json.loads(line) for line in lines]
+
+    def expect_alive(self) -> None:
+        """Raises `NoAnswerError` if the process has ended."""
+        if self.process.poll() is not None:
+            raise self._dead()
+
     def _dead(self) -> NoAnswerError:
         return NoAnswerError(f"{self._name} has died with status {self.process.wait(10)}")
 
@@ -95,11 +126,41 @@ class Process:
         self.say(do=do, **words)
         return self.hear()
 
+    def hear_phase(self) -> int:
+        """Waits until a fetch has stopped its process at a phase; returns how much has arrived.
+
+        Raises:
+            NoAnswerError: the fetch has ended without having been there.
+        """
+        answer = self.hear()
+        if "at" not in answer:
+            raise NoAnswerError(f"the phase was not reached: {answer}")
+        self._expect_stopped()
+        num_arrived: int = answer["num_arrived"]
+        return num_arrived
+
+    def go_on(self) -> Answer:
+        """Lets a fetch that stopped at a phase go on; returns how it ended."""
+        self.signal(signal.SIGCONT)
+        self.say()
+        return self.hear()
+
+    def count(self, counter: str) -> int:
+        """Returns one of an instance's counters."""
+        number: int = self.ask("counters").get(counter, 0)
+        return number
+
     def signal(self, number: signal.Signals) -> None:
-        """Sends a signal; after SIGKILL waits until the process is gone."""
+        """Sends a signal; SIGKILL and SIGSTOP have come true when this returns."""
         self.process.send_signal(number)
+        if number is signal.SIGSTOP:
+            self._expect_stopped()
         if number is signal.SIGKILL:
             self.end(kills=True)
+
+    def _expect_stopped(self) -> None:
+        if not until(lambda: is_stopped(self.process.pid), ANSWER_S):
+            raise NoAnswerError(f"{self._name} does not stop")
 
     def end(self, kills: bool = False) -> None:
         """Ends the process and closes its pipes."""
@@ -124,6 +185,7 @@ class Cluster:
         transports: of UCX; empty for all.
         has_network: every process is on a host of its own.
         holders: their names.
+        quarantine_s: as in `BackendConfig`.
     """
 
     def __init__(
@@ -131,11 +193,13 @@ class Cluster:
         transports: tuple[str, ...] = (),
         has_network: bool = False,
         holders: Sequence[str] = ("a", "b"),
+        quarantine_s: float = 1.0,
     ) -> None:
         self.hosts: dict[str, Host] = {}
         self.processes: dict[str, Process] = {}
         self.holders = tuple(holders)
         self._transports = transports
+        self._quarantine_s = quarantine_s
         self._has_network = has_network
         self._controller = ""
         self._stack = ExitStack()
@@ -168,10 +232,14 @@ class Cluster:
             stored = process.ask("put", num=NUM_CHUNKS, seed=SEEDS[name])
             assert stored == {"num": NUM_CHUNKS, "is_advertised": True}, stored
 
-    def survivors(self) -> dict[str, Process]:
-        """Returns the instances that run, by name."""
-        peers = {name: p for name, p in self.processes.items() if name != "controller"}
-        return {name: p for name, p in peers.items() if p.process.poll() is None}
+    def expect_alive(self) -> None:
+        """Looks whether every process runs.
+
+        Raises:
+            NoAnswerError: one has ended.
+        """
+        for process in self.processes.values():
+            process.expect_alive()
 
     @property
     def reader(self) -> Process:
@@ -190,6 +258,7 @@ class Cluster:
             transports=self._transports,
             devices=(host.device,) if host else (),
             num_slots=(2 if name == "reader" else 1) * NUM_CHUNKS,  # a quarantine takes some
+            quarantine_s=self._quarantine_s,
         )
 
     def __enter__(self) -> Self:

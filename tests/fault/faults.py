@@ -2,24 +2,15 @@
 
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from tests.fault.cells import Cell
-from tests.fault.cluster import LATER, SEEDS, Cluster
+from tests.fault.cluster import LATER, SEEDS, Cluster, until
 from tests.fault.peer_process import NUM_CHUNKS
 
 SLOW_MBIT = 8.0
+_STANDSTILL_S = 0.5
 LEASES_END_S = 6.0  # a fetch asks for its budget and 0.5 s
-
-
-def until(condition: Callable[[], bool], timeout_s: float) -> bool:
-    """Asks again until a condition holds, or the time is up."""
-    deadline_s = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > deadline_s:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 class Fault:
@@ -27,12 +18,13 @@ class Fault:
 
     Args:
         cell: which.
-        cluster: with the victim.
+        cluster: with the victim, and with a fetch under way.
+        likely: the holder to strike if none has lent yet.
         is_silent: a cut loses frames and leaves the link up; else the link goes down.
     """
 
-    def __init__(self, cell: Cell, cluster: Cluster, is_silent: bool) -> None:
-        self.victim = "a" if cell.role == "holder" else cell.role
+    def __init__(self, cell: Cell, cluster: Cluster, likely: str, is_silent: bool) -> None:
+        self.victim = (lender(cluster) or likely) if cell.role == "holder" else cell.role
         self._cell = cell
         self._cluster = cluster
         self._is_silent = is_silent
@@ -66,15 +58,15 @@ class Fault:
                 for name in self._slowed():
                     self._cluster.hosts[name].unlimit()
             case _:
-                self._restore(SEEDS[self.victim])
+                assert leases_end(self._cluster, [self.victim]), "leases do not end"
+                self._store(self.victim, SEEDS[self.victim])
 
     def let_leases_end(self) -> list[str]:
         """Waits until a reader that stands still has lost its leases, and reuses the slots."""
-        holders = [self._cluster.processes[name] for name in self._cluster.holders]
+        time.sleep(_STANDSTILL_S)
         problems = [] if leases_end(self._cluster, self._cluster.holders) else ["leases do not end"]
-        for name, holder in zip(self._cluster.holders, holders, strict=True):
-            holder.ask("clear")
-            holder.ask("put", num=NUM_CHUNKS, seed=SEEDS[name] + LATER)
+        for name in self._cluster.holders:
+            self._store(name, SEEDS[name] + LATER)
         return problems
 
     def _cut(self) -> None:
@@ -90,19 +82,24 @@ class Fault:
         is_reader = self._cell.role == "reader"
         return (self.victim, *self._cluster.holders) if is_reader else (self.victim,)
 
-    def _restore(self, seed: int) -> None:
-        """Stores everything again, once nobody borrows what is damaged."""
-        holder = self._cluster.processes[self.victim]
-        assert leases_end(self._cluster, [self.victim]), "leases do not end"
+    def _store(self, name: str, seed: int) -> None:
+        """Replaces everything in a pool that nobody borrows from."""
+        holder = self._cluster.processes[name]
         holder.ask("clear")
-        holder.ask("put", num=NUM_CHUNKS, seed=seed)
+        stored = holder.ask("put", num=NUM_CHUNKS, seed=seed)
+        assert stored["num"] == NUM_CHUNKS, stored
+
+
+def lender(cluster: Cluster) -> str:
+    """Returns a holder that a fetch borrows from; empty if there is none yet."""
+    lenders = [name for name in cluster.holders if cluster.processes[name].count("leases")]
+    return lenders[0] if lenders else ""
 
 
 def leases_end(cluster: Cluster, holders: Iterable[str]) -> bool:
     """Waits until these holders have lent nothing."""
 
     def have_none() -> bool:
-        counts = [cluster.processes[name].ask("figures")["counters"] for name in holders]
-        return all(count["leases"] == 0 for count in counts)
+        return all(cluster.processes[name].count("leases") == 0 for name in holders)
 
     return until(have_none, LEASES_END_S)

@@ -20,14 +20,12 @@ from tests.net.namespaces import is_supported
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-NUM_ROTATING = 6
-
 
 def chosen(options: argparse.Namespace) -> Sequence[Cell]:
     """Returns the cells that the command line names."""
     cells: Iterable[Cell] = CELLS if options.all else CORE if options.core else ()
     if options.rotate is not None:
-        cells = (*cells, *rotating(options.rotate, NUM_ROTATING))
+        cells = (*cells, *rotating(options.rotate))
     return [cell for cell in cells if options.only in cell.name]
 
 

@@ -1,11 +1,12 @@
 """An instance in a process of its own that takes orders, one JSON object a line, and answers so.
 
 Run as ``python -m tests.fault.peer_process SETTINGS``. A fetch can be made to stop at a phase: the
-process says so, and goes on with its next line of input.
+process says so and stops itself, and goes on after SIGCONT with its next line of input.
 """
 
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -16,6 +17,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from p2p.agent.drain import DRAIN
 from p2p.backend import BackendConfig, P2PBackend
 from p2p.keys import ChunkKey, chunk_keys
 from tests.e2e.holder_process import LAYOUT, NAMESPACE, content_of, keys_of
@@ -102,7 +104,7 @@ def say(**answer: object) -> None:
 
 
 class Gate:
-    """Stops a fetch at a phase, on the thread that drives it, until a line comes in.
+    """Stops the process when a fetch is at a phase; after SIGCONT the fetch waits for a line.
 
     Attributes:
         go_s: when it went on, in seconds on the monotonic clock; 0 if it was not stopped.
@@ -133,6 +135,7 @@ class Gate:
                 return
             self._phase = ""
             say(at=phase, num_arrived=num_arrived)
+            os.kill(os.getpid(), signal.SIGSTOP)  # lanes would go on reading
             sys.stdin.readline()
             self.go_s = time.monotonic()
 
@@ -156,10 +159,11 @@ class Peer:
         self._orders: dict[str, Callable[[Order], dict[str, object]]] = {
             "put": self._put,
             "fetch": self._fetch,
+            "miss": self._miss,
             "recheck": self._recheck,
             "release": self._release,
             "clear": lambda _: {"num": self._backend.clear()},
-            "figures": self._figures,
+            "counters": self._counters,
             "flip": self._flip,
             "own": self._own,
             "fill": self._fill,
@@ -189,6 +193,7 @@ class Peer:
         self._kept = result
         return {
             "num": result.num_chunks,
+            "num_given": len(result.chunks),
             "num_local": result.num_local,
             "reason": result.reason.value,
             "detail": result.detail,
@@ -198,6 +203,11 @@ class Peer:
             "transports": sorted({source.transport for source in result.sources}),
             "wrong": self._wrong(result.chunks),
         }
+
+    def _miss(self, order: Order) -> dict[str, object]:
+        """Fetches what nobody holds: the guess that somebody does was wrong."""
+        with self._backend.fetch(other_keys(1), budget_s=order.budget_s) as result:
+            return {"num": result.num_chunks}
 
     def _recheck(self, _: Order) -> dict[str, object]:
         return {"wrong": self._wrong(self._kept.chunks) if self._kept else []}
@@ -257,12 +267,8 @@ class Peer:
                     wrong.append(number)
         return {"num": num, "wrong": wrong}
 
-    def _figures(self, _: Order) -> dict[str, object]:
-        return {
-            "fds": len(os.listdir("/proc/self/fd")),  # noqa: PTH208  (one system call less)
-            "threads": len(os.listdir("/proc/self/task")),  # noqa: PTH208
-            "counters": dict(self._backend.counters()),
-        }
+    def _counters(self, _: Order) -> dict[str, object]:
+        return {"drained_bytes": DRAIN.num_bytes, **self._backend.counters()}
 
 
 def main(text: str) -> None:

@@ -1,6 +1,8 @@
 """``python -m tests.sim --seeds N [--from S]``: runs seeds and tells what broke.
 
-``--trace SEED`` prints every event of one seed; ``--defect NAME`` searches a seed for a defect.
+``--trace SEED`` prints every event of one seed; ``--search DEFECT`` looks for seeds that find a
+deliberate defect, or ``all`` of them, and records them. Where at least as many seeds are run as in
+CI, every cell of the coverage table must have been met often enough.
 """
 
 import argparse
@@ -8,9 +10,12 @@ import json
 import os
 import sys
 
-from tests.sim.coverage import table
+from tests.sim.coverage import LEAST, NUM_CI_SEEDS, WORK, rare_work, table, thin_cells
 from tests.sim.defects import DEFECTS
-from tests.sim.run import Report, cells_of, run_seed, run_seeds, totals
+from tests.sim.run import Report, cells_of, run_seed, run_seeds, totals, work_of
+from tests.sim.search import record, search
+
+_ALL = "all"
 
 
 def main() -> int:
@@ -21,34 +26,44 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("--json", action="store_true", help="one line of JSON at the end")
     parser.add_argument("--strict", action="store_true", help="known flaws count as failures")
-    parser.add_argument("--defect", help="search for a seed that finds this deliberate defect")
+    parser.add_argument(
+        "--search",
+        choices=[_ALL, *(defect.name for defect in DEFECTS)],
+        help="look for seeds that find this deliberate defect, and record them",
+    )
     parser.add_argument("--trace", type=int, help="run this seed alone and print every event")
     options = parser.parse_args()
     if options.trace is not None:
         return _trace(options.trace)
-    if options.defect:
-        return _search(options.defect, options.seeds)
+    if options.search:
+        names = [options.search] if options.search != _ALL else [d.name for d in DEFECTS]
+        return _search(names, options.seeds, options.jobs)
     seeds = range(options.first, options.first + options.seeds)
     reports = run_seeds(seeds, options.jobs if len(seeds) > 16 else 1)
-    found, cells = totals(reports), cells_of(reports)
+    found, cells, work = totals(reports), cells_of(reports), work_of(reports)
     failed = [r for r in reports if r.is_failure or (options.strict and r.problem)]
     for report in failed[:5]:
         _print_failure(report)
+    thin = [*thin_cells(cells), *rare_work(work)] if len(seeds) >= NUM_CI_SEEDS else []
     if options.json:
         coverage = {f"{fault} {phase}": number for (fault, phase), number in sorted(cells.items())}
-        print(json.dumps({**found, "coverage": coverage}))
+        print(json.dumps({**found, "thin_cells": thin, "coverage": coverage, "work": work}))
     else:
         for name, value in found.items():
             print(f"{name:12} {value}")
         print(*table(cells), sep="\n")
-    return 1 if failed else 0
+        print(*(f"{name:24} {work[name]}" for name in WORK), sep="\n")
+        print(*(f"fewer than {LEAST} times: {cell}" for cell in thin), sep="\n")
+    return 1 if failed or thin else 0
 
 
-def _search(name: str, num_seeds: int) -> int:
-    defect = next(defect for defect in DEFECTS if defect.name == name)
-    seed = defect.find(num_seeds)
-    print(f"{name}: {'no seed finds it' if seed is None else f'seed {seed} finds it'}")
-    return 1 if seed is None else 0
+def _search(names: list[str], num_seeds: int, num_jobs: int) -> int:
+    """Searches for seeds that find defects, and records them."""
+    found = search(names, num_seeds, num_jobs)
+    for name, seeds in found.items():
+        print(f"{name}: {seeds or 'no seed finds it'}")
+    record(found)
+    return 0 if all(found.values()) else 1
 
 
 def _trace(seed: int) -> int:

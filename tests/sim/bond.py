@@ -5,14 +5,23 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from p2p.backend.store import Suspect
+from p2p.keys import split_keys
 from p2p.wire.codec import ONE_WAY
 from p2p.wire.decoders import CONTROLLER_REPLIES, PEER_REQUESTS
 from p2p.wire.exchange import Outgoing, Sender
-from p2p.wire.messages import Hello, Welcome
+from p2p.wire.messages import (
+    Hello,
+    LeaseRenew,
+    LeaseRenewed,
+    TakenOver,
+    TakeOver,
+    Welcome,
+)
 from tests.sim.clock import require
 from tests.sim.wire import Asker
 
 if TYPE_CHECKING:
+    from p2p.keys import ChunkKey
     from tests.sim.instance import SimInstance
 
 _LONGEST_WAIT_S = 1.0
@@ -78,6 +87,7 @@ class PeerService:
         self._instance = instance
         self._timer_s: float | None = None
         self.newest_reader: dict[str, int] = {}
+        self._offered: dict[Sender, list[ChunkKey]] = {}
 
     def answer(self, sender: Sender, body: bytes) -> Iterable[Outgoing]:
         """Returns the core's answers."""
@@ -88,6 +98,10 @@ class PeerService:
             newest = self.newest_reader.get(message.instance, 0)
             require(message.incarnation >= newest, "a fenced reader was welcomed")
             self.newest_reader[message.instance] = message.incarnation
+        if isinstance(message, TakeOver):
+            self._offered[sender] = split_keys(message.keys, message.key_bytes)
+        if isinstance(message, LeaseRenew) and isinstance(answers[0].message, LeaseRenewed):
+            self._check_renewal(message)
         self.tick()
         return answers
 
@@ -97,6 +111,9 @@ class PeerService:
         core.tick(now_s)
         for suspect in core.take_suspects():
             self._examine(suspect)
+        if core.wants_reader:
+            engine = self._instance.engine
+            self._instance.later(0.0, "engine", "hears pleas", partial(engine.take, _look))
         deadline_s = core.leases.next_deadline_s()
         is_armed = self._timer_s is not None and deadline_s is not None
         if deadline_s is None or (is_armed and (self._timer_s or 0.0) <= deadline_s):
@@ -105,11 +122,30 @@ class PeerService:
         wait_s = max(0.0, deadline_s - now_s) + 0.001
         self._instance.later(wait_s, "peers", "leases", partial(self._on_timer, deadline_s))
 
+    def late_answers(self) -> list[Outgoing]:
+        """Returns the core's answers that have become due."""
+        answers = self._instance.core.take_late_answers()
+        for answer in answers:
+            message = answer.message
+            require(isinstance(message, TakenOver), "an answer to nothing that takes long")
+            if isinstance(message, TakenOver):
+                taken = self._offered[answer.to][: message.num_chunks]
+                has_all = self._instance.pool.keys.issuperset(taken)
+                require(has_all, "a peer was told of chunks that never arrived")
+        return answers
+
     def check_fenced(self) -> None:
         """No lease belongs to a start of a reader that a newer one has taken the place of."""
         for lease in self._instance.core.leases._leases.values():
             newest = self.newest_reader.get(lease.reader.instance, 0)
             require(lease.reader.incarnation >= newest, "a lease outlived its reader's fencing")
+
+    def _check_renewal(self, renewal: LeaseRenew) -> None:
+        core = self._instance.core
+        lease = core.leases.get(renewal.token)
+        for entry in lease.entries if lease is not None else ():
+            is_same = core.slots.generation(entry.slot) == entry.generation
+            require(is_same, "a lease was renewed although its slot was reused")
 
     def _on_timer(self, deadline_s: float) -> None:
         if self._timer_s == deadline_s:

@@ -29,6 +29,7 @@ from p2p.wire.codec import ONE_WAY
 from p2p.wire.decoders import CONTROLLER_REPLIES, PEER_REPLIES
 from p2p.wire.messages import Holder
 from tests.sim.clock import require
+from tests.sim.hedges import Hedges
 from tests.sim.pool import Stored
 from tests.sim.transfers import Fate, Transfer
 from tests.sim.wire import Asker
@@ -76,6 +77,7 @@ class Engine:
         self._timer = 0
         self._timer_s: float | None = None
         self._num_idle_turns = 0
+        self._hedges = Hedges()
 
     def take(self, work: Callable[[], None]) -> None:
         """Does something on the engine's thread, then whatever follows from it."""
@@ -90,6 +92,13 @@ class Engine:
         """Passes time and carries out what follows."""
         self.reader.on_time(self._now_s())
         self._carry_out()
+
+    def curse_read(self) -> None:
+        """Something happens to a read under way, if there is one."""
+        reads = [read for read in self._reads.values() if read.state is TransferState.PENDING]
+        if reads:
+            draw = self._instance.clock.random
+            draw.choice(reads).curse(draw.choice([f for f in Fate if f is not Fate.NONE]))
 
     def on_transfer(self, transfer: Transfer) -> None:
         """Something happened to a transfer; the next poll sees it."""
@@ -121,7 +130,8 @@ class Engine:
         read_id, now_s = transfer.action.read_id, self._now_s()
         if transfer.state is TransferState.DONE:
             self._arrived[read_id] = transfer
-            self.reader.on_read_done(read_id, now_s)
+            if not self.reader.on_read_done(read_id, now_s):
+                self._arrived.pop(read_id, None)
         elif transfer.is_quiet:
             self.reader.on_read_failed(read_id, transfer.state.value, now_s)
         else:
@@ -137,7 +147,7 @@ class Engine:
             self._take_verdicts()
             self._take_actions()
         self._instance.settle()
-        self._instance.send_all(self._instance.core.take_late_answers())
+        self._instance.send_all(self._instance.service.late_answers())
         self._arm()
 
     def _take_actions(self) -> None:
@@ -211,7 +221,6 @@ class Engine:
         if self._instance.clock.chance(0.3):  # the transport copies inside the call
             self._block(transfer.step_s, "copy", partial(self._copy_now, transfer))
             return
-        self._instance.on_read(self.reader._fetch_by_read[action.read_id])
         self._reads[action.read_id] = transfer
         transfer.start()
         self.reader.on_time(self._now_s())
@@ -226,7 +235,9 @@ class Engine:
         draw, woes = instance.clock.random, instance.world.woes
         fates = list(woes.by_fate)
         fate = draw.choices(fates, [woes.by_fate[f] for f in fates])[0] if fates else Fate.NONE
-        reading = self.reader._fetch_by_read[action.read_id]._readings[action.read_id]
+        fetch = self.reader._fetch_by_read[action.read_id]
+        reading = fetch._readings[action.read_id]
+        self._hedges.on_read(fetch, reading)
         return Transfer(
             action=action,
             reader=instance,
@@ -294,13 +305,11 @@ class Engine:
     def _verify(self, action: Verify) -> None:
         transfer = self._arrived[action.read_id]
         require(transfer.in_lease, f"{transfer.label} counts, but it ended after its lease")
-        if self._instance.clock.chance(0.5):
+        draw = self._instance.clock.random
+        if draw.random() < 0.4:
             self._verdicts.append((action, self._roots(action)))
             return
-        delay_s = (
-            self._instance.clock.random.choice([0.0005, 0.02])
-            * self._instance.clock.random.random()
-        )
+        delay_s = draw.choice([0.0005, 0.02, 0.05]) * draw.random()
 
         def judge() -> None:
             self._verdicts.append((action, self._roots(action)))
@@ -327,6 +336,8 @@ class Engine:
             if entry is None or entry.slot != slot:
                 continue
             require(truth is not None, f"{transfer.label}: the holder had nothing there any more")
+            problem = self._instance.world.truth.problem(key, pool.content(slot))
+            require(not problem, f"{transfer.label}: wrong bytes were committed, {problem}")
             if truth is not None:
                 require(truth.key == key, f"{transfer.label}: a chunk came under a foreign key")
                 same = truth.content == pool.content(slot)

@@ -8,7 +8,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from p2p.agent.slots import SlotState
-from tests.sim.coverage import Cells
+from p2p.backend.actions import Phase
+from tests.sim.coverage import AT_ANY, AT_INSTANCES, BEFORE_LOCATE, At
+from tests.sim.drains import Drain
 from tests.sim.pool import state_of
 from tests.sim.transfers import Woes
 from tests.sim.wire import Server
@@ -17,49 +19,21 @@ if TYPE_CHECKING:
     from tests.sim.instance import Caller, SimInstance
     from tests.sim.world import World
 
-At = tuple["Caller", str] | None
 ROLES = ("reader", "holder", "controller")
-_WEIGHTS = {"crash": 4, "stop": 5, "cut": 5, "cut_in": 3, "cut_out": 3, "leave": 2, "rot": 3}
-_AT_PHASE = 0.06
+KINDS = (*AT_ANY, *AT_INSTANCES)
+_AT_PHASE = {
+    BEFORE_LOCATE: 0.05,
+    Phase.AFTER_LOCATE.value: 0.08,
+    Phase.AFTER_LEASE.value: 0.1,
+    Phase.MID_TRANSFER.value: 0.12,
+    Phase.BEFORE_VERIFY.value: 0.45,
+    Phase.AFTER_COMMIT.value: 0.25,
+}
+_AT_GUESS = 0.5  # a holder is known before the directory was asked, which is rare
+_AT_READS = {Phase.BEFORE_VERIFY.value: 0.6}
+_AT_READS_ELSE = 0.3
 _CONTROLLER_SHARE = 0.12
-
-
-class Coverage:
-    """Counts which faults met which phases.
-
-    Args:
-        world: with the fetches.
-    """
-
-    def __init__(self, world: "World") -> None:
-        self.cells: Cells = Cells()
-        self._world = world
-
-    def hit(self, fault: str, reader: str) -> None:
-        """A fault met the fetches of one instance."""
-        for caller in self._world.instances[reader].callers if self._has(reader) else ():
-            self.cells[fault, caller.phase] += 1
-
-    def hit_process(self, fault: str, victim: str, at: "At" = None) -> None:
-        """A fault met a process, in each of its roles; at a phase that a fetch just reached."""
-        for name, instance in self._world.instances.items():
-            if not instance.is_up:
-                continue
-            for caller in instance.callers:
-                role = self._role(victim, name, caller)
-                if role:
-                    phase = at[1] if at and at[0] is caller else caller.phase
-                    self.cells[f"{fault}_{role}", phase] += 1
-
-    def _has(self, reader: str) -> bool:
-        return reader in self._world.instances and self._world.instances[reader].is_up
-
-    def _role(self, victim: str, reader: str, caller: "Caller") -> str:
-        if victim == "controller":
-            return "controller"
-        if victim == reader:
-            return "reader"
-        return "holder" if victim in caller.holders else ""
+_ROTTEN_SHARE = 0.3
 
 
 class Faults:
@@ -75,7 +49,6 @@ class Faults:
         self._world = world
         self._clock = world.clock
         self._mean_s = mean_s
-        self._kinds = list(_WEIGHTS)
 
     def start(self) -> None:
         """Begins to inject."""
@@ -94,10 +67,22 @@ class Faults:
 
     def on_phase(self, instance: "SimInstance", caller: "Caller") -> None:
         """A fetch reached a phase: perhaps something happens just then."""
-        if not self.is_on or not self._clock.chance(_AT_PHASE):
-            return
+        self._world.coverage.note_conditions(instance, caller)
+        probability = _AT_PHASE[caller.phase] if self.is_on else 0.0
+        if self._clock.chance(probability):
+            self._world.network.disturb(instance.name)
+        if self.is_on and self._clock.chance(_AT_READS.get(caller.phase, _AT_READS_ELSE)):
+            instance.engine.curse_read()
+        if self.is_on and caller.phase == BEFORE_LOCATE and caller.holders:
+            probability = _AT_GUESS
+        if self._clock.chance(probability):
+            self._hurt_somebody(instance, caller)
+
+    def _hurt_somebody(self, instance: "SimInstance", caller: "Caller") -> None:
         role = self._clock.random.choice(ROLES)
         holders = caller.holders
+        if caller.phase == BEFORE_LOCATE and holders:
+            role = "holder"
         victim: Server = instance
         if role == "controller":
             victim = self._world.controller
@@ -122,9 +107,7 @@ class Faults:
         if not victim.is_up or not self.is_on:
             return
         draw = self._clock.random
-        kind = draw.choices(self._kinds, list(_WEIGHTS.values()))[0]
-        if victim is self._world.controller and kind in {"leave", "rot"}:
-            kind = "crash"
+        kind = draw.choice(AT_ANY if victim is self._world.controller else KINDS)
         self._clock.note(f"{kind} {victim.name}")
         self._world.coverage.hit_process(kind, victim.name, at)
         match kind:
@@ -136,24 +119,34 @@ class Faults:
                 victim.stand_still()
                 longest_s = draw.choice([0.1, 0.6, 2.5])
                 self._later(draw.uniform(0.02, longest_s), victim.go_on)
-            case "leave" | "rot":
-                self._hurt_instance(kind, victim)
+            case "leave" | "drain" | "rot" | "fill":
+                self._hurt_instance(kind, self._world.instances[victim.name])
             case _:
                 self._cut(kind, victim.name)
 
-    def _hurt_instance(self, kind: str, victim: Server) -> None:
-        instance = self._world.instances.get(victim.name)
-        if instance is None:
-            return
-        if kind == "leave" and not instance.is_stopped:
+    def _hurt_instance(self, kind: str, instance: "SimInstance") -> None:
+        draw = self._clock.random
+        match kind:
+            case "leave":
+                self._leave(instance)
+            case "drain":
+                limit_s = draw.choice([0.05, 0.4, 2.0])
+                instance.run("caller", partial(self._drain, instance, limit_s))
+            case "fill":
+                hold_s = draw.uniform(0.02, 0.6)
+                instance.run("caller", partial(instance.fill_pool, hold_s))
+            case _:
+                rot(instance, _ROTTEN_SHARE)
+
+    def _drain(self, instance: "SimInstance", limit_s: float) -> None:
+        if not instance.core.is_closing:
+            Drain(instance, limit_s, partial(self._leave, instance))
+
+    def _leave(self, instance: "SimInstance") -> None:
+        if not instance.is_stopped and not instance.core.is_closing:
             instance.leave()
-            self._later(self._clock.random.uniform(0.01, 0.8), partial(self._revive, victim))
-        elif kind == "rot":
-            slots = range(instance.num_slots)
-            ready = [s for s in slots if state_of(instance.core.slots, s) is SlotState.READY]
-            for slot in ready:
-                if slot not in instance.pool.writers and self._clock.chance(0.3):
-                    instance.pool.rot(slot)
+            wait_s = self._clock.random.uniform(0.01, 0.8)
+            self._later(wait_s, partial(self._revive, instance))
 
     def _cut(self, kind: str, name: str) -> None:
         draw, network = self._clock.random, self._world.network
@@ -174,3 +167,12 @@ class Faults:
 
     def _later(self, delay_s: float, work: Callable[[], None]) -> None:
         self._clock.after(delay_s, "heals", work)
+
+
+def rot(instance: "SimInstance", share: float) -> None:
+    """Damages some of the chunks that an instance keeps."""
+    slots = range(instance.num_slots)
+    ready = [s for s in slots if state_of(instance.core.slots, s) is SlotState.READY]
+    for slot in ready:
+        if slot not in instance.pool.writers and instance.clock.chance(share):
+            instance.pool.rot(slot)

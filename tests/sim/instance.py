@@ -5,13 +5,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from p2p.backend.actions import Phase, ShortReason
+from p2p.backend.actions import Phase, ReadId, ShortReason
 from p2p.backend.fetch import Fetch
-from p2p.backend.fetch_context import FetchLimits
 from p2p.backend.index import IndexEntry
 from p2p.backend.instance import InstanceCore
 from p2p.backend.leases import LeaseLimits
-from p2p.backend.plan import PlanLimits
 from p2p.backend.reader import ReaderCore
 from p2p.backend.store import Placement
 from p2p.keys import ChunkKey, Namespace
@@ -22,7 +20,10 @@ from tests.sim.bond import Bond, PeerService
 from tests.sim.clock import require
 from tests.sim.coverage import BEFORE_LOCATE
 from tests.sim.engine import Engine
-from tests.sim.pool import CHUNK_BYTES, LAYOUT, Pool, Stored, content_of
+from tests.sim.hedges import positions_under_way
+from tests.sim.limits import compute_s, fetch_limits, hot_limits
+from tests.sim.pool import CHUNK_BYTES, LAYOUT, Pool, Stored
+from tests.sim.process import MAX_SKEW
 from tests.sim.wire import Server
 
 if TYPE_CHECKING:
@@ -30,14 +31,7 @@ if TYPE_CHECKING:
 
 NAMESPACE = Namespace("sim", "0", "uint8")
 _LATE_S = 0.02  # wake-ups take time, which is no promise broken
-_LIMITS = FetchLimits(
-    window_bytes=2 * CHUNK_BYTES,
-    num_windows=4,
-    ask_timeout_s=0.3,
-    stall_s=0.8,
-    lease_slack_s=0.1,
-    plan=PlanLimits(stripe_bytes=4 * CHUNK_BYTES),
-)
+_END = frozenset({ShortReason.BUDGET_SPENT, ShortReason.CLOSED, ShortReason.RECOMPUTE_CHOSEN})
 
 
 @dataclass(slots=True, eq=False)
@@ -45,6 +39,8 @@ class Caller:
     """Somebody who waits for a fetch.
 
     Attributes:
+        deadline_s: on the instance's clock.
+        true_deadline_s: if that clock is as slow as it may be.
         phase: that the fetch reached last.
         holders: names of the instances that it was planned to read from.
     """
@@ -53,6 +49,7 @@ class Caller:
     keys: list[ChunkKey]
     tenant: str
     deadline_s: float
+    true_deadline_s: float
     phase: str = BEFORE_LOCATE
 
     @property
@@ -68,6 +65,9 @@ class SimInstance(Server):
         super().__init__(world.network, name)
         self.world = world
         self.num_slots = num_slots
+        self.compute_s = compute_s(self.clock.random)
+        self._limits = fetch_limits(self.clock.random, world.ahead_bytes)
+        self._hot_limits = hot_limits(self.clock.random)
         self._incarnation = 0
 
     @property
@@ -93,21 +93,30 @@ class SimInstance(Server):
         limits = LeaseLimits(
             ttl_s=world.lease_ttl_s, bytes_per_reader=world.lent_chunks_max * CHUNK_BYTES
         )
-        self.core = InstanceCore(identity, offers, self.num_slots, limits=limits)
+        hot = self._hot_limits
+        self.core = InstanceCore(identity, offers, self.num_slots, limits=limits, hot=hot)
         self.core.feed._max_kept = world.max_kept_events
         self.pool = Pool(self.num_slots)
         self.callers: list[Caller] = []
         self.num_held = 0
         self.service = PeerService(self)
-        self.engine = Engine(
-            self, ReaderCore(self.core, replace(_LIMITS, ahead_bytes=world.ahead_bytes))
-        )
+        self.engine = Engine(self, ReaderCore(self.core, self._limits))
         self.bond = Bond(self)
         self.network.on_start(self)
 
     def answer(self, sender: Sender, body: bytes) -> Iterable[Outgoing]:
         """Returns the answer to a peer."""
         return self.service.answer(sender, body)
+
+    def crash(self) -> None:
+        """Everything is lost but for what it has done."""
+        self.world.work.update(self.core.counters)
+        super().crash()
+
+    def read_always(self) -> None:
+        """From now on, nothing that peers have is left to the engine."""
+        self._limits = replace(self._limits, pull="always")
+        self.engine.reader.limits = self._limits
 
     def leave(self) -> None:
         """Ends in order: fetches get what they have, the controller is told, then nothing."""
@@ -135,21 +144,43 @@ class SimInstance(Server):
     def _fill(self, placements: list[Placement], tenant: str) -> None:
         for placement in placements:
             key, slot = placement.key, placement.slot
-            content = content_of(key, self.name)
+            content = self.world.truth.new_content(key, self.name)
             self.pool.fill(slot, content)
             entry = self.core.commit(placement, (self.pool.digest(key, slot),), tenant)
             if entry.slot == slot:
                 self.pool.store(slot, Stored(key, content, entry.generation))
         self.bond.wake()
 
+    def fill_pool(self, hold_s: float) -> None:
+        """Stores as much as there is room for, and holds it for a while."""
+        placements = self.core.begin_put(self.world.prompts.other(self.num_slots), "")
+        self._fill(placements, "")
+        entries = [e for p in placements if (e := self.core.index.get(p.key)) is not None]
+        for entry in entries:
+            self.core.index.pin(entry)
+        self.num_held += 1
+        self.later(hold_s, "caller", "releases", partial(self._release, entries))
+
     def fetch(self, keys: list[ChunkKey], tenant: str, budget_s: float) -> Fetch:
         """Starts a fetch."""
         self.world.num_fetches += 1
         now_s = self.now_s()
         fetch = self.engine.reader.submit(keys, tenant, budget_s, now_s)
-        self.callers.append(Caller(fetch, keys, tenant, now_s + budget_s))
+        caller = Caller(
+            fetch, keys, tenant, now_s + budget_s, self.clock.now_s + _longest(budget_s)
+        )
+        self.callers.append(caller)
         self.engine.take(lambda: None)
+        if fetch.outcome is None:
+            self.world.faults.on_phase(self, caller)
+        else:
+            self.settle()  # it was all here; a caller takes that though the engine is busy
         return fetch
+
+    def come(self, keys: list[ChunkKey], tenant: str, budget_s: float) -> None:
+        """A caller comes, and fetches if it finds somebody."""
+        if not self.core.is_closing:
+            self.fetch(keys, tenant, budget_s)
 
     def settle(self) -> None:
         """Callers take what is delivered."""
@@ -167,11 +198,17 @@ class SimInstance(Server):
                 caller.phase = phase.value
                 self.world.faults.on_phase(self, caller)
 
-    def on_read(self, fetch: Fetch) -> None:
-        """One more read of a fetch begins."""
-        for caller in self.callers:
-            if caller.fetch is fetch and fetch.num_arrived:
-                caller.phase = Phase.MID_TRANSFER.value
+    def on_first_piece(self, read_id: ReadId) -> None:
+        """Something of a read has arrived: its fetch is in the middle of the transfer."""
+        fetch = self.engine.reader._fetch_by_read.get(read_id)
+        if fetch is not None:
+            self.on_phase(fetch, Phase.MID_TRANSFER)
+
+    def content_under(self, key: ChunkKey) -> bytes | None:
+        """Returns the bytes that were stored under a key and are here."""
+        entry = self.core.index.get(key)
+        stored = self.pool.stored(entry.slot, self.core.slots) if entry is not None else None
+        return stored.content if stored is not None else None
 
     def _take(self, caller: Caller) -> None:
         outcome = caller.fetch.outcome
@@ -183,13 +220,24 @@ class SimInstance(Server):
         for key, entry in zip(caller.keys, outcome.entries, strict=False):
             require(entry.key == key, "a chunk was delivered under another key")
             require(not entry.is_damaged, "a chunk known as damaged was delivered")
-            require(entry.is_readable_by(caller.tenant), "a chunk of another tenant was delivered")
+            is_allowed = bool({caller.tenant, ""} & set(entry.tenants))
+            require(is_allowed, "a chunk of another tenant was delivered")
         self._check_bytes(outcome.entries)
+        num, is_end = len(outcome.entries), outcome.reason in _END
+        is_awaited = num in positions_under_way(caller.fetch) and not is_end
+        require(not is_awaited, "a chunk was given up while it was being read")
+        self._compute(len(caller.keys) - num)
         self.world.on_outcome(self, caller, outcome)
         self.num_held += 1
         entries = list(outcome.entries)
         hold_s = self.clock.random.choice([0.0, 0.02, 0.3]) * self.clock.random.random()
         self.later(hold_s, "caller", "releases", partial(self._release, entries))
+
+    def _compute(self, num_chunks: int) -> None:
+        """The engine computes what a fetch did not bring, and tells how long that took."""
+        if num_chunks and self.compute_s:
+            seconds = num_chunks * self.compute_s * self.clock.random.uniform(0.5, 1.5)
+            self.core.prefill.note(num_chunks * LAYOUT.chunk_tokens, seconds, self.now_s())
 
     def _release(self, entries: list[IndexEntry]) -> None:
         self._check_bytes(entries)
@@ -206,13 +254,13 @@ class SimInstance(Server):
             require(same, "a delivered chunk's slot is not its own")
             same = stored is not None and stored.content == self.pool.content(entry.slot)
             require(same, "a delivered chunk has wrong bytes")
+            problem = self.world.truth.problem(entry.key, self.pool.content(entry.slot))
+            require(not problem, f"a delivered chunk has wrong bytes: {problem}")
 
     # ------------------------------------------------------------------ invariants
 
     def check_cheap(self) -> None:
-        """What holds after every step."""
-        if not self.is_up:
-            return
+        """What holds after every step, while it is up."""
         if self.pool.writers:
             self.pool.check_writers(self.core.slots)
         if self.callers and not self.is_stopped and not self.engine.is_busy:
@@ -221,6 +269,8 @@ class SimInstance(Server):
             for caller in self.callers:
                 is_late = was_free and now_s > caller.deadline_s + _LATE_S
                 require(not is_late, "a fetch outlived its budget")
+                is_late = was_free and self.clock.now_s > caller.true_deadline_s
+                require(not is_late, "a fetch outlived its budget, in true time")
 
     def check_all(self) -> None:
         """What holds between steps, at more cost."""
@@ -228,6 +278,8 @@ class SimInstance(Server):
             return
         self.core.check_integrity()
         self.service.check_fenced()
+        if not self.is_stopped and not self.engine.is_busy:
+            self._check_budgets()
         slots = self.core.slots
         for lease in self.core.leases._leases.values():
             for entry in lease.entries:
@@ -235,3 +287,16 @@ class SimInstance(Server):
                 kept = is_here and entry.num_pins > 0
                 require(kept, "a lent chunk left the index")
                 require(slots.generation(entry.slot) == entry.generation, "a lent slot was reused")
+
+    def _check_budgets(self) -> None:
+        """What is fetched for peers ends in time, too."""
+        now_s = self.now_s()
+        was_free = self.clock.now_s > max(self.engine.free_since_s, self.went_on_s) + _LATE_S
+        for fetch in self.engine.reader.fetches:
+            is_late = was_free and fetch.outcome is None and now_s > fetch.deadline_s + _LATE_S
+            require(not is_late, "a fetch for a peer outlived its budget")
+
+
+def _longest(budget_s: float) -> float:
+    """Returns a budget in true time, on the slowest clock that is allowed."""
+    return budget_s / (1 - MAX_SKEW) + _LATE_S

@@ -26,6 +26,7 @@ class Profile:
         loss: of this message alone.
         double: that it arrives twice.
         keeps_order: of one connection's messages.
+        kinds: what `disturb` may do.
     """
 
     delay_s: float = 0.002
@@ -35,6 +36,7 @@ class Profile:
     loss: float = 0.0
     double: float = 0.0
     keeps_order: bool = True
+    kinds: tuple[str, ...] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -44,6 +46,7 @@ class Connection:
     Attributes:
         drops: how often it broke; what was sent before the last time is lost.
         due_s: when the last message arrives, by target.
+        held_until_s: nothing arrives before.
     """
 
     client: Process
@@ -52,6 +55,7 @@ class Connection:
     is_open: bool = True
     drops: int = 0
     due_s: dict[str, float] = field(default_factory=dict)
+    held_until_s: float = 0.0
 
     def accepts(self, target: Process) -> bool:
         """True if somebody is there who would read what arrives."""
@@ -60,7 +64,7 @@ class Connection:
         return target.is_up
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Parcel:
     """One message on its way."""
 
@@ -70,6 +74,7 @@ class Parcel:
     label: str
     deliver: Callable[[], None]
     drops: int
+    is_lost: bool = False
 
 
 class Network:
@@ -86,6 +91,7 @@ class Network:
         self._on_fault = on_fault
         self._cuts: dict[tuple[str, str], bool] = {}  # true if it swallows
         self._held: list[Parcel] = []
+        self._flying: dict[Parcel, None] = {}
         self._num_routes = 0
 
     def connect(self, client: Process, server: Process) -> Connection:
@@ -118,6 +124,26 @@ class Network:
             self._on_fault("double", client)
             self._post(parcel)
         self._post(parcel)
+
+    def disturb(self, client: str) -> None:
+        """What this network does to messages happens now to one that is on its way."""
+        clock, kinds = self.clock, self.profile.kinds
+        flying = [p for p in self._flying if p.connection.client.name == client and not p.is_lost]
+        if not flying or not kinds:
+            return
+        kind, parcel = clock.random.choice(kinds), clock.random.choice(flying)
+        self._on_fault(kind, client)
+        clock.note(f"{kind} {parcel.label}")
+        match kind:
+            case "loss":
+                parcel.is_lost = True
+            case "double":
+                self._post(parcel)
+            case "connection":
+                parcel.connection.drops += 1
+            case _:
+                wait_s = clock.random.uniform(0.02, self.profile.spike_s)
+                parcel.connection.held_until_s = clock.now_s + wait_s
 
     def cut(self, source: str, target: str, swallows: bool) -> None:
         """From now on nothing gets from one process to the other."""
@@ -158,11 +184,19 @@ class Network:
             self._on_fault("reorder", parcel.connection.client.name)
         else:
             due_s[parcel.target.name] = when_s
+        self._fly(parcel, when_s)
+
+    def _fly(self, parcel: Parcel, when_s: float) -> None:
+        self._flying[parcel] = None
         self.clock.at(when_s, parcel.label, partial(self._arrive, parcel))
 
     def _arrive(self, parcel: Parcel) -> None:
         connection = parcel.connection
-        if parcel.drops != connection.drops:
+        self._flying.pop(parcel, None)
+        if parcel.is_lost or parcel.drops != connection.drops:
+            return
+        if connection.held_until_s > self.clock.now_s:
+            self._fly(parcel, connection.held_until_s)
             return
         swallows = self._cuts.get((parcel.source.name, parcel.target.name))
         if swallows is not None:

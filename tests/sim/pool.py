@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import xxhash
 
 from p2p.agent.slots import SlotState, SlotTable
 from p2p.backend.actions import ReadId
@@ -21,15 +20,11 @@ from tests.sim.clock import require
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-LAYOUT = Layout(1, 1, 8, "uint8", block_tokens=1, chunk_tokens=4)  # two leaves of 32 bytes
-CHUNK_BYTES = LAYOUT.chunk_bytes
+LAYOUT = Layout(64, 8, 256, "uint8", block_tokens=1, chunk_tokens=4)  # as it is told to others
+CHUNK_BYTES = LAYOUT.chunk_bytes  # 1 MiB, of which reads are measured
+HELD_BYTES = 64  # what there is of it
+_LEAF_BYTES = 32
 PIECES = 2  # of a chunk: what arrives at once
-
-
-def content_of(key: ChunkKey, instance: str) -> bytes:
-    """Returns what an instance computes under a key: valid, but not what others compute."""
-    block = xxhash.xxh3_128_digest(key + instance.encode())
-    return block * (CHUNK_BYTES // len(block))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +41,19 @@ class Pool:
 
     Args:
         num_slots: of the pool.
+
+    Attributes:
+        bytes: of every slot.
+        writers: the reads that may still write, by slot.
+        rotten: slots with a bit that flipped at rest.
+        keys: of everything that was ever stored here.
     """
 
     def __init__(self, num_slots: int) -> None:
-        self.bytes: npt.NDArray[np.uint8] = np.zeros((num_slots, CHUNK_BYTES), np.uint8)
+        self.bytes: npt.NDArray[np.uint8] = np.zeros((num_slots, HELD_BYTES), np.uint8)
         self.writers: dict[int, ReadId] = {}
         self.rotten: set[int] = set()
+        self.keys: set[ChunkKey] = set()
         self._stored: dict[int, Stored] = {}
 
     def fill(self, slot: int, content: bytes) -> None:
@@ -62,7 +64,7 @@ class Pool:
 
     def digest(self, key: ChunkKey, slot: int) -> int:
         """Returns the production digest of what lies in a slot."""
-        return chunk_digest(key, self.bytes[slot], LAYOUT.leaf_bytes)
+        return chunk_digest(key, self.bytes[slot], _LEAF_BYTES)
 
     def content(self, slot: int) -> bytes:
         """Returns what lies in a slot."""
@@ -71,6 +73,7 @@ class Pool:
     def store(self, slot: int, stored: Stored) -> None:
         """Notes the truth about a slot that was committed."""
         self._stored[slot] = stored
+        self.keys.add(stored.key)
 
     def stored(self, slot: int, slots: SlotTable) -> Stored | None:
         """Returns what was stored in a slot, None if it is not that chunk's any more."""

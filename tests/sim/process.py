@@ -33,7 +33,8 @@ class Process:
         self.is_up = False
         self.is_stopped = False
         self.went_on_s = 0.0
-        self.rate = 1 + clock.random.uniform(-MAX_SKEW, MAX_SKEW)
+        skew = clock.random.choice([-1.0, 1.0, clock.random.uniform(-1, 1)])
+        self.rate = 1 + MAX_SKEW * skew
         self._offset_s = clock.random.uniform(0, 1e4)
         self._backlog: dict[str, list[Work]] = {}
 

@@ -7,6 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 
+from tests.sim.coverage import Cells
 from tests.sim.flaws import flaw_of
 from tests.sim.world import World
 
@@ -28,6 +29,7 @@ class Report:
     lengths: dict[str, int]
     reasons: dict[str, int]
     cells: dict[tuple[str, str], int]
+    work: dict[str, int]
     problem: str = ""
     place: str = ""
     last: list[str] = field(default_factory=list)
@@ -54,6 +56,7 @@ def run_seed(seed: int, keeps_trace: bool = False) -> Report:
         lengths=dict(world.lengths),
         reasons=dict(world.reasons),
         cells=dict(world.coverage.cells),
+        work=world.done(),
         problem=problem,
         place=place,
         last=list(world.clock.last) if problem or keeps_trace else [],
@@ -88,9 +91,17 @@ def totals(reports: Sequence[Report]) -> dict[str, object]:
     }
 
 
-def cells_of(reports: Sequence[Report]) -> Counter[tuple[str, str]]:
+def work_of(reports: Sequence[Report]) -> Counter[str]:
+    """Returns how much of everything the instances have done, over all runs."""
+    work: Counter[str] = Counter()
+    for report in reports:
+        work.update(report.work)
+    return work
+
+
+def cells_of(reports: Sequence[Report]) -> Cells:
     """Returns how often each fault met each phase, over all runs."""
-    cells: Counter[tuple[str, str]] = Counter()
+    cells: Cells = Counter()
     for report in reports:
         cells.update(report.cells)
     return cells

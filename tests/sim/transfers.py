@@ -28,6 +28,7 @@ class Fate(Enum):
     BREAK = "break"
     HANG = "hang"
     FLIP = "flip"
+    TEAR = "tear"
 
 
 @dataclass(slots=True)
@@ -101,6 +102,10 @@ class Transfer:
             if is_quick:
                 self.quiesce()
 
+    def curse(self, fate: Fate) -> None:
+        """Something happens to the next piece."""
+        self.fate, self.fate_at = fate, self.num_done
+
     def quiesce(self) -> None:
         """From now on it cannot write."""
         self.is_quiet = True
@@ -160,12 +165,17 @@ class Transfer:
                     self.state = TransferState.FAILED
                     self.reader.engine.on_transfer(self)
                 self._go_on(draw.uniform(0.01, 0.8) if fate is Fate.BREAK else 1e6)
-            case Fate.FLIP:
-                self._copy(flip=0x40)
-                if not self.is_quiet:
-                    self._go_on(self.step_s)
-            case Fate.NONE:
-                pass
+            case _:
+                self._spoil(fate)
+
+    def _spoil(self, fate: Fate) -> None:
+        """The transport says that all is well, but a piece is not what was sent."""
+        if fate is Fate.FLIP:
+            self._copy(flip=0x40)
+        elif fate is Fate.TEAR:  # it never arrives
+            self._next_piece()
+        if not self.is_quiet:
+            self._go_on(self.step_s)
 
     def _copy(self, flip: int = 0) -> None:
         chunk, part = divmod(self.num_done, PIECES)
@@ -175,7 +185,12 @@ class Transfer:
         local, remote = self.action.local[chunk], self.action.remote[chunk]
         ours[local, piece] = theirs[remote, piece]
         ours[local, piece.start] ^= flip
+        self._next_piece()
+
+    def _next_piece(self) -> None:
         self.num_done += 1
+        if self.num_done == 1 and self.state is TransferState.PENDING:
+            self.reader.on_first_piece(self.action.read_id)
         if self.num_done == self.num_pieces:
             self._end(TransferState.DONE)
 

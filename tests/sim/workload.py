@@ -18,6 +18,7 @@ class Prompts:
 
     def __init__(self, draw: random.Random) -> None:
         self._draw = draw
+        self._num_others = 0
         self.prompts: list[tuple[list[ChunkKey], str]] = []
         per_chunk = LAYOUT.chunk_tokens
         for trunk in range(3):
@@ -27,6 +28,12 @@ class Prompts:
                 tokens = (common + rest)[: PROMPT_CHUNKS * per_chunk]
                 tenant = TENANTS[(trunk * 3 + branch) % len(TENANTS)]
                 self.prompts.append((chunk_keys(tokens, per_chunk, salt=tenant), tenant))
+
+    def other(self, num_chunks: int) -> list[ChunkKey]:
+        """Returns the keys of a long prompt that nobody fetches."""
+        self._num_others += 1
+        per_chunk = LAYOUT.chunk_tokens
+        return chunk_keys([10_000 + self._num_others] * num_chunks * per_chunk, per_chunk)
 
     def choose(self) -> tuple[list[ChunkKey], str]:
         """Returns a prompt's beginning and its tenant; a few are the same for two tenants."""

@@ -2,7 +2,7 @@
 
 import functools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from unittest import mock
 
@@ -13,20 +13,30 @@ from p2p.backend.membership import BondState
 from p2p.keys import ChunkKey
 from tests.sim.clock import START_S, Clock, require
 from tests.sim.controller import SimController
-from tests.sim.faults import Coverage, Faults
+from tests.sim.coverage import Coverage
+from tests.sim.farewell import see_off
+from tests.sim.faults import Faults
 from tests.sim.instance import Caller, SimInstance
 from tests.sim.network import Network, Profile
+from tests.sim.pool import CHUNK_BYTES
 from tests.sim.transfers import Fate, Woes
+from tests.sim.truth import Truth
 from tests.sim.workload import Prompts
 
 ACTIVE_S = 3.0
 QUIET_S = 12.0
-PATIENCE_S = 31.0  # a peer that was down is tried again after 30 s at the latest
+SETTLE_S = 3.0
+PATIENCE_S = 5.0
+_BACKOFF_MAX_S = 4.0  # a peer that was down is tried again by then
+_CROWD = 0.08  # that somebody's step is one of many
+_NAMES = tuple(f"i{number}" for number in range(8))
+_ROOMY = 0.3
 _NUM_MIN_FETCHES = 20
 _NUM_FIRST_PUTS = 8
 _CLEAR = 0.004  # that somebody drops everything that is not lent, between two steps
 _NUM_TRIES = 3.0
-_CHECK_EVERY = 100
+_NUM_LAST = 5  # prompts that everybody fetches when all is healed
+_CHECK_EVERY = 200
 
 
 class World:
@@ -42,23 +52,24 @@ class World:
         self.clock = Clock(seed, keeps_trace)
         draw = self.clock.random
         self.coverage = Coverage(self)
+        self.truth = Truth()
         self.instances: dict[str, SimInstance] = {}
         self.network = Network(self.clock, _profile(self.clock), self.coverage.hit)
         self.woes = _woes(self.clock)
         self.lease_ttl_s = draw.choice([0.04, 0.12, 0.5, 10.0])
         self.max_kept_events = draw.choice([8, 40, 1 << 20])
-        self.ahead_bytes = draw.choice([0, 1 << 20])
+        self.ahead_bytes = draw.choice([0, 4, 12]) * CHUNK_BYTES
         self.lent_chunks_max = draw.choice([3, 24, 24])
         self.num_steps = 0
         self.num_fetches = 0
         self.lengths: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
+        self.work: Counter[str] = Counter()
         self.prompts = Prompts(draw)
         self.faults = Faults(self, draw.choice([0.0, 0.15, 0.15, 0.4]))
         self.controller = SimController(self.network)
-        for number in range(draw.randint(2, 4)):
-            name = f"i{number}"
-            self.instances[name] = SimInstance(self, name, draw.choice([8, 24, 48, 64]))
+        for name, num_slots in zip(_NAMES, _pool_sizes(self.clock), strict=False):
+            self.instances[name] = SimInstance(self, name, num_slots)
         for instance in self.instances.values():
             instance.start()
 
@@ -69,12 +80,25 @@ class World:
         with small_batches():
             self._step()
             self.faults.start()
-            self._run_for(ACTIVE_S)
+            self.run_for(ACTIVE_S)
             self.faults.heal()
-            self._run_for(QUIET_S)
+            self.run_for(QUIET_S)
             self.check_quiet()
-            self._run_for(PATIENCE_S)
+            self.run_for(PATIENCE_S)
             self._fetch_everything()
+            self.run_for(SETTLE_S)
+            self.check_quiet()
+            see_off(self)
+            self.run_for(SETTLE_S + self.lease_ttl_s)  # nobody gives back what it was lent
+            self.check_quiet()
+
+    def done(self) -> dict[str, int]:
+        """Returns how much of everything the instances have done."""
+        work = Counter(self.work)
+        for instance in self.instances.values():
+            if instance.is_up:
+                work.update(instance.core.counters)
+        return dict(work)
 
     def on_outcome(self, instance: SimInstance, caller: Caller, outcome: FetchOutcome) -> None:
         """Counts what a fetch brought."""
@@ -92,26 +116,48 @@ class World:
         instance = draw.choice(list(self.instances.values()))
         keys, tenant = self.prompts.choose()
         budget_s = draw.choice([0.03, 0.15, 0.6, 1.5])
+        if draw.random() < _CROWD:
+            self.crowd(self.instances.values(), keys, tenant, budget_s)
         is_put = draw.random() < (0.3 if self.num_steps > _NUM_FIRST_PUTS else 0.8)
         self.num_steps += 1
         if instance.is_up and not instance.core.is_closing:
             if is_put:
                 work = functools.partial(instance.put, keys, tenant)
             else:
-                work = functools.partial(_ignore, instance, keys, tenant, budget_s)
+                work = functools.partial(self._fetch_some, instance, keys, tenant, budget_s)
             instance.run("caller", work)
         if draw.random() < _CLEAR:
             self.controller.ask_clear()
         self.clock.after(draw.uniform(0.005, 0.06), "workload", self._step)
 
-    def _run_for(self, seconds: float) -> None:
+    def crowd(
+        self, readers: Iterable[SimInstance], keys: list[ChunkKey], tenant: str, budget_s: float
+    ) -> None:
+        """Many fetch the same, within a moment."""
+        for instance in readers:
+            if instance.is_up and not instance.core.is_closing:
+                wait_s = self.clock.random.uniform(0.0, 0.05)
+                fetch = functools.partial(instance.come, keys, tenant, budget_s)
+                instance.later(wait_s, "caller", "comes in a crowd", fetch)
+
+    def _fetch_some(
+        self, instance: SimInstance, keys: list[ChunkKey], tenant: str, budget_s: float
+    ) -> None:
+        """Starts a fetch, and sometimes others at the same moment."""
+        instance.fetch(keys, tenant, budget_s)
+        for _ in range(self.clock.random.choice([0, 0, 0, 2])):
+            instance.fetch(*self.prompts.choose(), budget_s)
+
+    def run_for(self, seconds: float) -> None:
+        """Lets time pass."""
         self.clock.run_until(self.clock.now_s + seconds, self._after_each)
 
     # ------------------------------------------------------------------ invariants
 
     def _after_each(self) -> None:
         for instance in self.instances.values():
-            instance.check_cheap()
+            if instance.is_up and (instance.callers or instance.pool.writers):
+                instance.check_cheap()
         if self.clock.num_events % _CHECK_EVERY == 0:
             self.check_all()
 
@@ -151,8 +197,10 @@ class World:
 
     def _fetch_everything(self) -> None:
         """When all is healed, what one instance holds another can fetch."""
+        for instance in self.instances.values():
+            instance.read_always()
         for name, instance in self.instances.items():
-            for keys, tenant in self.prompts.prompts:
+            for keys, tenant in self.clock.random.sample(self.prompts.prompts, _NUM_LAST):
                 self._fetch_whole(name, instance, keys, tenant)
 
     def _fetch_whole(
@@ -165,9 +213,7 @@ class World:
             foreign = [e for k in wanted if (e := instance.core.index.get(k)) is not None]
             if not wanted or any(not entry.is_readable_by(tenant) for entry in foreign):
                 return  # an index keeps a key for one tenant only
-            fetch = instance.fetch(wanted, tenant, 2.0)
-            self._run_for(2.5)
-            outcome = fetch.outcome
+            outcome = self._fetch_now(instance, wanted, tenant)
             if outcome is None or len(outcome.entries) == len(wanted):
                 require(outcome is not None, f"{name}: a fetch has no end")
                 return
@@ -176,12 +222,16 @@ class World:
             problem = f"{outcome.reason.value} {outcome.detail}, got {len(outcome.entries)}"
         require(False, f"{name} cannot fetch a prompt after healing: {problem}")
 
+    def _fetch_now(
+        self, instance: SimInstance, keys: list[ChunkKey], tenant: str
+    ) -> FetchOutcome | None:
+        fetch, end_s = instance.fetch(keys, tenant, 2.0), self.clock.now_s + 2.5
+        while (fetch.outcome is None or instance.num_held) and self.clock.now_s < end_s:
+            self.run_for(0.05)
+        return fetch.outcome
+
     def _num_held(self, holder: SimInstance, keys: list[ChunkKey], tenant: str) -> int:
         return len(holder.core.index.prefix(keys, tenant))
-
-
-def _ignore(instance: SimInstance, keys: list[ChunkKey], tenant: str, budget_s: float) -> None:
-    instance.fetch(keys, tenant, budget_s)
 
 
 @contextmanager
@@ -190,8 +240,19 @@ def small_batches() -> Iterator[None]:
     with (
         mock.patch.object(Snapshot, "PAGE_EVENTS", 6),
         mock.patch("p2p.backend.membership.MAX_BATCH_EVENTS", 5),
+        mock.patch("p2p.backend.handshake._BACKOFF_MAX_S", _BACKOFF_MAX_S),
     ):
         yield
+
+
+def _pool_sizes(clock: Clock) -> list[int]:
+    """Returns the slots of every instance; sometimes the first has little and all others much."""
+    draw = clock.random
+    num_instances = draw.randint(3, len(_NAMES))
+    if draw.random() < _ROOMY:
+        others = [draw.choice([64, 96]) for _ in range(num_instances - 1)]
+        return [draw.choice([8, 24, 48]), *others]
+    return [draw.choice([8, 24, 48, 64]) for _ in range(num_instances)]
 
 
 def _profile(clock: Clock) -> Profile:
@@ -203,9 +264,11 @@ def _profile(clock: Clock) -> Profile:
         return Profile(delay_s)
     spike = draw.choice([0.0, 0.03])
     if kind == "tcp":
-        return Profile(delay_s, spike, drop=draw.choice([0.0, 0.01, 0.04]))
+        kinds: tuple[str, ...] = ("connection", "delay")
+        return Profile(delay_s, spike, drop=draw.choice([0.0, 0.01, 0.04]), kinds=kinds)
     loss, double = draw.choice([0.0, 0.03, 0.1]), draw.choice([0.0, 0.03])
-    return Profile(delay_s, spike, loss=loss, double=double, keeps_order=False)
+    kinds = ("loss", "double", "delay")
+    return Profile(delay_s, spike, loss=loss, double=double, keeps_order=False, kinds=kinds)
 
 
 def _woes(clock: Clock) -> Woes:

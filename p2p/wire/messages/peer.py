@@ -160,6 +160,7 @@ class TakeOver(Message, frozen=True, kw_only=True):
     Attributes:
         keys: of consecutive chunks of one prompt, from its first chunk on.
         ttl_ms: after so long the asker does not wait any more.
+        batch: what the asker gives at one time; the prompts of a batch do not displace each other.
     """
 
     instance: Name
@@ -169,9 +170,15 @@ class TakeOver(Message, frozen=True, kw_only=True):
     key_bytes: KeyBytes
     ttl_ms: Millis
     tenant: Tenant = ""
+    batch: Unsigned = 0
 
 
 class TakenOver(Message, frozen=True, kw_only=True):
-    """Answer to `TakeOver`, once the fetch has ended: so many leading chunks are here now."""
+    """Answer to `TakeOver`, once the fetch has ended: so many leading chunks are here now.
+
+    Attributes:
+        is_full: there are not more because there is no room for them.
+    """
 
     num_chunks: Unsigned
+    is_full: bool = False

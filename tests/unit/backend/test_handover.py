@@ -14,6 +14,7 @@ from p2p.wire.messages import (
 )
 from tests.unit.backend.builders import (
     NAMESPACE,
+    SENDER,
     ask,
     hello,
     holder,
@@ -33,8 +34,8 @@ def _handover(chains, peers="xy", deadline_s=10.0):
     return Handover(identity("a"), chains, named, deadline_s)
 
 
-def _taken(count):
-    return TakenOver(num_chunks=count)
+def _taken(count, *, is_full=False):
+    return TakenOver(num_chunks=count, is_full=is_full)
 
 
 def _summary(offers):
@@ -64,12 +65,31 @@ def test_it_is_over_once_everything_is_taken():
 def test_what_a_full_peer_leaves_is_offered_to_the_next():
     handover = _handover([ONE])
     (first,) = handover.due(0.0)
-    handover.on_answer(first, _taken(1))
+    handover.on_answer(first, _taken(1, is_full=True))
     (second,) = handover.due(0.1)
     assert _summary([second]) == [("y", ONE)]
     handover.on_answer(second, Refusal(code=RefusalCode.CLOSING))
     assert handover.is_over(0.2)
     assert handover.num_kept == 1
+
+
+def test_what_cannot_be_read_ends_there_and_the_peer_is_offered_more():
+    handover = _handover([ONE, TWO, THREE], peers="x")
+    first, second = handover.due(0.0)
+    handover.on_answer(first, _taken(2))
+    assert _summary(handover.due(0.1)) == [("x", THREE)]
+    handover.on_answer(second, _taken(4))
+    assert handover.num_kept == 6
+
+
+def test_who_leaves_takes_nothing_over():
+    desk = _desk("x")
+    put(desk.core, ONE)
+    handover = desk.giving.drain(10.0, 0.0)
+    (offer,) = handover._open
+    plea = handover.message(offer, NAMESPACE.id, 0.0)
+    (answer,) = desk.core.handle(SENDER, plea, 0.0)
+    assert answer.message == Refusal(code=RefusalCode.CLOSING)
 
 
 def test_who_does_not_answer_is_not_waited_for_longer_than_its_offer():
