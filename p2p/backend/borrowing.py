@@ -125,6 +125,13 @@ class Borrowing:
             self._orphans = (ShortReason.DIRECTORY_PARTIAL, "the directory is recovering")
         self._lose_orphans()
 
+    def widen(self) -> None:
+        """One more holder is asked for every wanted chunk that has another."""
+        for chunk in self._context.chunks.wanted():
+            if chunk.width < len(chunk.holders):
+                chunk.width += 1
+                self._context.chunks.needs_holders = True
+
     def ask(self, now_s: float) -> None:
         """Asks every holder for the chunks that it is to serve and has not been asked for."""
         if not self._context.chunks.needs_holders:

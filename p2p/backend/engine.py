@@ -93,6 +93,7 @@ class FetchEngine:
         self._last_progress_s = 0.0
         self._due_s = 0.0
         self._must_look = False
+        self._alive_s = 0.0
         self._thread = threading.Thread(target=self._run, name="p2p-fetch", daemon=True)
         self._thread.start()
 
@@ -191,7 +192,7 @@ class FetchEngine:
             return self._is_closing or self._reader.is_idle
 
     def _drive(self, is_over: Callable[[], bool]) -> None:
-        self._last_progress_s = self._clock()
+        self._last_progress_s = self._alive_s = self._clock()
         self._turn()
         while not is_over():
             ready = self._wait()
@@ -200,6 +201,7 @@ class FetchEngine:
 
     def _turn(self) -> None:
         """Reports what happened, passes time, and carries out what follows from that."""
+        self._catch_up()
         self._take_events()
         if self._must_look or self._clock() >= self._due_s:
             self._must_look = False
@@ -252,10 +254,17 @@ class FetchEngine:
         if self._links.num_given_up:
             wait_s = min(wait_s, _QUARANTINE_POLL_S)
         ready = dict(self._poller.poll(int(wait_s * 1000) + 1))
-        if not ready and self._clock() > began_s + wait_s + _STANDSTILL_S:
-            # The process stood still, and so did the threads that bring messages: they go first.
-            return dict(self._poller.poll(_CATCH_UP_MS))
+        self._alive_s = min(self._clock(), began_s + wait_s)
         return ready
+
+    def _catch_up(self) -> None:
+        """After a standstill of the process, messages that came meanwhile go before the time.
+
+        The threads that bring them stood still as well.
+        """
+        if self._clock() > self._alive_s + _STANDSTILL_S:
+            self._take_messages(dict(self._poller.poll(_CATCH_UP_MS)))
+        self._alive_s = self._clock()
 
     def _take_messages(self, ready: dict[object, int]) -> None:
         if self._wake_fd in ready:

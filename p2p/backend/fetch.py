@@ -27,6 +27,8 @@ from p2p.backend.readings import Reading, Readings
 from p2p.backend.store import Placement
 from p2p.wire.messages import LeaseGranted, Located, Message, ReportMismatch
 
+_PACE_SHARES = (0.25, 0.5, 0.75)  # of the budget: then it is seen whether the rest is in time
+
 
 class Fetch:
     """One fetch.
@@ -52,6 +54,7 @@ class Fetch:
         self._num_local = 0
         self._is_locating = False
         self._located_s = 0.0
+        self._paces_s = [context.started_s + share * context.budget_s for share in _PACE_SHARES]
         self._located_from = 0
 
     @property
@@ -224,13 +227,14 @@ class Fetch:
         else:
             self._borrowing.on_time(now_s)
             self._borrowing.renew(now_s)
+            self._check_pace(now_s)
             self._step(now_s)
 
     def next_deadline_s(self) -> float | None:
         """Returns when `on_time` has something to do; None if the fetch only waits to quiesce."""
         times = self._readings.deadlines_s()
         if self.outcome is None:
-            times += [self.deadline_s, *self._borrowing.deadlines_s()]
+            times += [self.deadline_s, *self._borrowing.deadlines_s(), *self._paces_s[:1]]
             if self._locate_by_s is not None:
                 times.append(self._locate_by_s)
         return min(times, default=None)
@@ -268,6 +272,16 @@ class Fetch:
         missing = self._context.keys[self._located_from :]
         desk = self._context.desk
         desk.ask_controller(desk.instance.question(missing, self._context.tenant))
+
+    def _check_pace(self, now_s: float) -> None:
+        """Brings in more holders where those that serve do not make it in time."""
+        if not self._paces_s or now_s < self._paces_s[0]:
+            return
+        self._paces_s = [pace_s for pace_s in self._paces_s if pace_s > now_s]
+        elapsed_s = now_s - self._context.started_s
+        left = self._chunks.end - self._chunks.first
+        if elapsed_s * left > (self.deadline_s - now_s) * max(self.num_arrived, 0.5):
+            self._borrowing.widen()
 
     def _is_slower_than_computing(self, now_s: float) -> bool:
         """Ends the fetch if the planned reads take longer than the engine's own prefill."""
