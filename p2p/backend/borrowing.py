@@ -9,14 +9,14 @@ from p2p.backend.actions import ShortReason, SourceTally, Tag
 from p2p.backend.borrow import Borrower, Grant
 from p2p.backend.fetch_context import FetchContext
 from p2p.backend.handshake import PeerState
-from p2p.backend.lease_messages import is_consistent, lease_renewal, lease_request
+from p2p.backend.lease_messages import is_consistent, lease_request
 from p2p.backend.peers import likely_peers, named_peers
 from p2p.backend.plan import Place, View, plan_runs, pull_s
+from p2p.backend.renewals import Renewals
 from p2p.wire.messages import (
     Holder,
     LeaseBusy,
     LeaseGranted,
-    LeaseRenewed,
     Located,
     Message,
     Refusal,
@@ -40,7 +40,7 @@ class Borrowing:
         self._context = context
         self._borrowers: dict[str, Borrower] = {}
         self._asked: dict[Tag, Borrower] = {}
-        self._renewals: dict[Tag, tuple[Grant, float]] = {}
+        self._renewals = Renewals(context)
         self._guessed = ""
         self._orphans = (ShortReason.NO_HOLDER, "no holder is known or usable")
 
@@ -168,24 +168,17 @@ class Borrowing:
     def renew(self, now_s: float) -> None:
         """Asks for more time where reads are under way and half of the time is over."""
         for borrower in self._borrowers.values():
-            for grant in borrower.grants:
-                if grant.is_renewable(now_s, self._context.ask_timeout_s):
-                    request = lease_renewal(self._context, grant.token, now_s)
-                    grant.renewal_asked_s = now_s
-                    tag = self._context.desk.ask(borrower.holder, request, now_s)
-                    self._renewals[tag] = (grant, now_s)
+            self._renewals.ask(borrower, now_s)
 
     # ------------------------------------------------------------------ what came back
 
     def waits_for(self, tag: Tag) -> bool:
         """True if the answer to a request can still help."""
-        return tag in self._asked or tag in self._renewals
+        return tag in self._asked or self._renewals.waits_for(tag)
 
     def on_answer(self, tag: Tag, answer: Message | None, now_s: float) -> None:
         """Takes a holder's answer; None if it is unreachable."""
-        renewal = self._renewals.pop(tag, None)
-        if renewal is not None:
-            self._on_renewed(*renewal, answer)
+        if self._renewals.on_answer(tag, answer):
             return
         borrower = self._asked.pop(tag, None)
         if borrower is None:
@@ -418,11 +411,3 @@ class Borrowing:
                     self._context.chunks.lent(position, holder.instance)
         for position in positions:
             self._context.chunks.postpone(position, name, alternates)
-
-    def _on_renewed(self, grant: Grant, asked_s: float, answer: Message | None) -> None:
-        if isinstance(answer, LeaseRenewed):
-            if not grant.is_expired:
-                grant.prolong(asked_s, answer.ttl_ms)
-        elif isinstance(answer, Refusal):
-            grant.lose()
-            self._context.chunks.needs_holders = True

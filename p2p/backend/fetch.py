@@ -23,11 +23,10 @@ from p2p.backend.borrowing import Borrowing
 from p2p.backend.chunks import ChunkState
 from p2p.backend.fetch_context import FetchContext
 from p2p.backend.handshake import Guess
+from p2p.backend.pace import Pace
 from p2p.backend.readings import Reading, Readings
 from p2p.backend.store import Placement
 from p2p.wire.messages import LeaseGranted, Located, Message, ReportMismatch
-
-_PACE_SHARES = (0.25, 0.5, 0.75)  # of the budget: then it is seen whether the rest is in time
 
 
 class Fetch:
@@ -54,7 +53,7 @@ class Fetch:
         self._num_local = 0
         self._is_locating = False
         self._located_s = 0.0
-        self._paces_s = [context.started_s + share * context.budget_s for share in _PACE_SHARES]
+        self._pace = Pace(context)
         self._located_from = 0
 
     @property
@@ -94,7 +93,7 @@ class Fetch:
         if context.limits.pull == "never":
             self._stop(ShortReason.RECOMPUTE_CHOSEN, "pull = never", context.started_s)
             return
-        if guess is not None and self._is_slow(guess, context.started_s):
+        if guess is not None and self._pace.is_slow(guess.holder.instance, context.started_s):
             guess = None
         if guess is not None:
             self._borrowing.ask_ahead(guess.holder, context.started_s)
@@ -227,14 +226,15 @@ class Fetch:
         else:
             self._borrowing.on_time(now_s)
             self._borrowing.renew(now_s)
-            self._check_pace(now_s)
+            if self._pace.is_behind(self.num_arrived, now_s):
+                self._borrowing.widen()
             self._step(now_s)
 
     def next_deadline_s(self) -> float | None:
         """Returns when `on_time` has something to do; None if the fetch only waits to quiesce."""
         times = self._readings.deadlines_s()
         if self.outcome is None:
-            times += [self.deadline_s, *self._borrowing.deadlines_s(), *self._paces_s[:1]]
+            times += [self.deadline_s, *self._borrowing.deadlines_s(), *self._pace.deadlines_s()]
             if self._locate_by_s is not None:
                 times.append(self._locate_by_s)
         return min(times, default=None)
@@ -273,43 +273,15 @@ class Fetch:
         desk = self._context.desk
         desk.ask_controller(desk.instance.question(missing, self._context.tenant))
 
-    def _check_pace(self, now_s: float) -> None:
-        """Brings in more holders where those that serve do not make it in time."""
-        if not self._paces_s or now_s < self._paces_s[0]:
-            return
-        self._paces_s = [pace_s for pace_s in self._paces_s if pace_s > now_s]
-        elapsed_s = now_s - self._context.started_s
-        left = self._chunks.end - self._chunks.first
-        if elapsed_s * left > (self.deadline_s - now_s) * max(self.num_arrived, 0.5):
-            self._borrowing.widen()
-
     def _is_slower_than_computing(self, now_s: float) -> bool:
         """Ends the fetch if the planned reads take longer than the engine's own prefill."""
-        pull_s, compute_s = self._borrowing.pull_s, self._compute_s(now_s)
+        pull_s, compute_s = self._borrowing.pull_s, self._pace.compute_s(now_s)
         if pull_s is None or compute_s is None or pull_s <= compute_s:
             return False
         self._context.desk.instance.counters["fetches_left_to_compute"] += 1
         detail = f"reading takes {pull_s:.3g} s, computing {compute_s:.3g} s"
         self._stop(ShortReason.RECOMPUTE_CHOSEN, detail, now_s)
         return True
-
-    def _compute_s(self, now_s: float) -> float | None:
-        """Returns how long the engine computes what is missing; None if that is no question."""
-        core = self._context.desk.instance
-        tokens_per_s = core.prefill.value(now_s)
-        if self._context.limits.pull != "auto" or tokens_per_s is None:
-            return None
-        num_chunks = self._chunks.end - self._chunks.first
-        return num_chunks * core.identity.layout.chunk_tokens / tokens_per_s
-
-    def _is_slow(self, guess: Guess, now_s: float) -> bool:
-        """True if a guessed holder is known to be slower than computing; the directory may help."""
-        book, compute_s = self._context.desk.book, self._compute_s(now_s)
-        rate = book.speeds.standing(guess.holder.instance, now_s).bytes_per_s
-        if rate is None or compute_s is None:
-            return False
-        num_chunks = self._chunks.end - self._chunks.first
-        return num_chunks * self._context.desk.instance.chunk_bytes / rate > compute_s
 
     def _step(self, now_s: float) -> None:
         """Does whatever can be done now."""

@@ -63,7 +63,7 @@ def renewal_counts_before_its_answer(patch: Patch) -> None:
 
     def renew(self, now_s, ask=Borrowing.renew):
         ask(self, now_s)
-        for grant, asked_s in self._renewals.values():
+        for grant, asked_s in self._renewals._open.values():
             grant.use_until_s = max(grant.use_until_s, asked_s + 0.5)
 
     patch.setattr(Borrowing, "renew", renew)
