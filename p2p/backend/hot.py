@@ -30,6 +30,7 @@ class HotLimits:
         readers_per_chunk: readers that are served the same chunk one after the other; 0 is all.
         memory_s: so long after the last of them, or while they still read, others are sent to them.
         least_bytes: a smaller request is served in any case: it would wait longer than it reads.
+        idle_s: a holder that has lent nothing for so long serves whoever comes.
         refusals: so many readers sent away from a prompt within ``window_s`` make it hot.
         window_s: of that.
         pause_s: between two copies of the same prompt.
@@ -38,6 +39,7 @@ class HotLimits:
     readers_per_chunk: int = 1
     memory_s: float = 10.0
     least_bytes: int = 64 << 20
+    idle_s: float = 0.25
     refusals: int = 8
     window_s: float = 10.0
     pause_s: float = 30.0
@@ -59,11 +61,13 @@ class HotChunks:
 
     Attributes:
         copies: chunks of which a peer should have a copy, for the owner to take.
+        busy_s: when something was lent the last time; the owner keeps it up to date.
     """
 
     def __init__(self, limits: HotLimits) -> None:
         self.limits = limits
         self.copies: deque[Chain] = deque(maxlen=64)
+        self.busy_s = float("-inf")
         self._heats: OrderedDict[ChunkKey, _Heat] = OrderedDict()  # by the last chunk wanted
         self._sent_away_s: OrderedDict[str, float] = OrderedDict()  # by reader
 
@@ -130,4 +134,7 @@ class HotChunks:
             self._sent_away_s.popitem(last=False)
 
     def _is_forgotten(self, entry: IndexEntry, now_s: float) -> bool:
-        return entry.num_leases == 0 and now_s > entry.lent_s + self.limits.memory_s
+        """True if a chunk's earlier readers are no reason any more to send others to them."""
+        is_old = now_s > entry.lent_s + self.limits.memory_s
+        is_idle = now_s > self.busy_s + self.limits.idle_s
+        return entry.num_leases == 0 and (is_old or is_idle)

@@ -166,6 +166,8 @@ class InstanceCore(ChunkStore):
 
     def tick(self, now_s: float) -> None:
         """Ends leases whose time is over."""
+        if len(self.leases):
+            self.hot.busy_s = now_s
         for lease in self.leases.expire(now_s):
             self.counters["leases_expired"] += 1
             self._end(lease)
@@ -220,6 +222,7 @@ class InstanceCore(ChunkStore):
         self.index.lend(entries)
         num_bytes = len(entries) * self._chunk_bytes
         lease = self.leases.grant(reader, entries, num_bytes, request.ttl_ms / 1000, now_s)
+        self.hot.busy_s = now_s
         self.counters["leases_granted"] += 1
         return LeaseGranted(
             token=lease.token,

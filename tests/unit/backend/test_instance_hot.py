@@ -75,8 +75,21 @@ def test_only_the_crowded_part_of_a_run_is_to_be_had_elsewhere():
     assert answer.retry_after_ms > 0
 
 
+def test_a_holder_that_lends_nothing_serves_whoever_comes():
+    core = _holder()
+    for number in range(2):
+        lease = _ask(core, number)
+        release = LeaseRelease(instance=f"r{number}", incarnation=1, token=lease.token)
+        ask(core, release, 1.0)
+    assert isinstance(_ask(core, 2, now_s=1.2), LeaseBusy)
+    assert isinstance(_ask(core, 2, now_s=1.3), LeaseGranted)
+
+
 def test_readers_are_forgotten_a_while_after_they_gave_back():
     core = _holder()
+    other = prompt(1, salt="other")
+    put(core, other)
+    assert isinstance(_ask(core, 5, keys=other, ttl_ms=60_000), LeaseGranted)
     for number in range(2):
         lease = _ask(core, number)
         release = LeaseRelease(instance=f"r{number}", incarnation=1, token=lease.token)
