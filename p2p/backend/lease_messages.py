@@ -57,6 +57,8 @@ def is_consistent(answer: LeaseGranted, num_asked: int) -> bool:
 
 
 def _is_urgent(context: FetchContext, now_s: float) -> bool:
+    if context.evict_before is not None:
+        return True  # the holder itself wants it read
     is_late = now_s >= context.started_s + context.budget_s / 2
     patience_s = max(context.limits.patience_s, context.budget_s / 8)
     return is_late or now_s >= context.arrived_s + patience_s
