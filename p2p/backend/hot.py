@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from p2p.backend.handover import chain_of
 from p2p.backend.index import Index, IndexEntry
+from p2p.backend.speeds import Rate
 
 if TYPE_CHECKING:
     from p2p.backend.handover import Chain
@@ -29,7 +30,8 @@ class HotLimits:
     Attributes:
         readers_per_chunk: readers that are served the same chunk one after the other; 0 is all.
         memory_s: so long after the last of them, or while they still read, others are sent to them.
-        least_bytes: a smaller request is served in any case: it would wait longer than it reads.
+        least_bytes: a smaller request is served in any case.
+        long_s: so is one that a reader reads in less time, by what earlier readers took.
         idle_s: a holder that has lent nothing for so long serves whoever comes.
         refusals: so many readers sent away from a prompt within ``window_s`` make it hot.
         window_s: of that.
@@ -39,6 +41,7 @@ class HotLimits:
     readers_per_chunk: int = 1
     memory_s: float = 10.0
     least_bytes: int = 64 << 20
+    long_s: float = 0.2
     idle_s: float = 0.25
     refusals: int = 8
     window_s: float = 10.0
@@ -68,18 +71,26 @@ class HotChunks:
         self.limits = limits
         self.copies: deque[Chain] = deque(maxlen=64)
         self.busy_s = float("-inf")
+        self._rate = Rate()  # at which one reader reads
         self._heats: OrderedDict[ChunkKey, _Heat] = OrderedDict()  # by the last chunk wanted
         self._sent_away_s: OrderedDict[str, float] = OrderedDict()  # by reader
 
     def is_long(self, num_bytes: int, reader: str, now_s: float) -> bool:
         """Returns whether a request of so many bytes can wait for other readers.
 
-        The rest of what a reader was sent away with can, too.
+        The rest of what a reader was sent away with can, too; what is served in a moment can not.
         """
         if not self.limits.readers_per_chunk:
             return False
+        rate = self._rate.value(now_s)
+        if rate is not None and num_bytes < rate * self.limits.long_s:
+            return False
         sent_away_s = self._sent_away_s.get(reader, float("-inf"))
         return num_bytes >= self.limits.least_bytes or now_s <= sent_away_s + self.limits.memory_s
+
+    def served(self, num_bytes: int, seconds: float, now_s: float) -> None:
+        """A reader gave back so many bytes after so long."""
+        self._rate.note(num_bytes, max(seconds, 1e-6), now_s)
 
     def is_crowded(self, entry: IndexEntry, reader: str, now_s: float) -> bool:
         """Returns whether a chunk was lent to enough others lately, who can lend it now."""

@@ -153,7 +153,7 @@ class InstanceCore(ChunkStore):
             case LeaseRenew():
                 answer = self._on_renew(message, now_s)
             case LeaseRelease():
-                answer = self._on_release(message)
+                answer = self._on_release(message, now_s)
             case ReportMismatch():
                 answer = self._on_mismatch(message)
             case ListLeases():
@@ -340,10 +340,11 @@ class InstanceCore(ChunkStore):
                 self.counters["leases_fenced"] += 1
                 self._end(lease)
 
-    def _on_release(self, message: LeaseRelease) -> Message:
+    def _on_release(self, message: LeaseRelease, now_s: float) -> Message:
         reader = Reader(message.instance, message.incarnation)
         lease = self.leases.release(reader, message.token)
         if lease is not None:
+            self.hot.served(lease.num_bytes, now_s - lease.granted_s, now_s)
             self._end(lease)
         return Done()
 

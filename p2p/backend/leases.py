@@ -28,6 +28,7 @@ class Lease:
     entries: tuple[IndexEntry, ...]
     num_bytes: int
     deadline_s: float
+    granted_s: float = 0.0
 
     def view(self, now_s: float) -> LeaseView:
         """Returns what an operator is shown."""
@@ -108,7 +109,7 @@ class LeaseTable:
         token = LeaseToken(self._next_token)
         self._next_token += 1
         ttl_s = min(ttl_s, self.limits.ttl_s)
-        lease = Lease(token, reader, entries, num_bytes, now_s + ttl_s)
+        lease = Lease(token, reader, entries, num_bytes, now_s + ttl_s, now_s)
         self._leases[token] = lease
         return lease
 

@@ -116,11 +116,11 @@ def old_start_not_fenced(patch: Patch) -> None:
 def any_start_may_release(patch: Patch) -> None:
     """A holder does not look whose lease a token names."""
 
-    def on_release(self, message: LeaseRelease, end=InstanceCore._on_release):
+    def on_release(self, message: LeaseRelease, now_s, end=InstanceCore._on_release):
         for lease in list(self.leases._leases.values()):
             if lease.token == message.token or lease.reader.instance != message.instance:
                 self._end(self.leases._leases.pop(lease.token))
-        return end(self, message)
+        return end(self, message, now_s)
 
     patch.setattr(InstanceCore, "_on_release", on_release)
 

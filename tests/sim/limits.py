@@ -38,6 +38,7 @@ def hot_limits(draw: random.Random) -> HotLimits:
         readers_per_chunk=draw.choice([0, 1, 1, 2]),
         memory_s=draw.choice([0.2, 2.0, 10.0]),
         idle_s=draw.choice([0.05, 0.25, 5.0]),
+        long_s=draw.choice([0.0, 0.0, 0.2]),
         least_bytes=draw.choice([1, 2, 4]) * CHUNK_BYTES,
         refusals=draw.choice([1, 2, 4]),
         window_s=draw.choice([0.3, 3.0]),

@@ -13,7 +13,7 @@ from tests.unit.backend.builders import (
 )
 
 KEYS = prompt(6)
-LIMITS = HotLimits(readers_per_chunk=2, least_bytes=2 * CHUNK_BYTES, refusals=3)
+LIMITS = HotLimits(readers_per_chunk=2, least_bytes=2 * CHUNK_BYTES, long_s=0.0, refusals=3)
 
 
 def _holder(num_readers: int = 6, limits: HotLimits = LIMITS):
@@ -43,6 +43,19 @@ def test_a_short_run_is_lent_to_everybody():
     core = _holder()
     answers = [_ask(core, number, keys=KEYS[:1]) for number in range(6)]
     assert all(isinstance(answer, LeaseGranted) for answer in answers)
+
+
+def test_what_is_read_in_a_moment_is_lent_to_everybody():
+    limits = HotLimits(readers_per_chunk=1, least_bytes=2 * CHUNK_BYTES, long_s=0.2)
+    core = _holder(limits=limits)
+    for start_s, seconds, is_served in ((0.0, 0.1, True), (20.0, 3.0, False)):
+        first, second, third = (0, 1, 2) if is_served else (3, 4, 5)
+        lease = _ask(core, first, now_s=start_s, ttl_ms=9000)
+        release = LeaseRelease(instance=f"r{first}", incarnation=1, token=lease.token)
+        ask(core, release, start_s + seconds)
+        assert isinstance(_ask(core, second, now_s=start_s + seconds), LeaseGranted)
+        answer = _ask(core, third, now_s=start_s + seconds)
+        assert isinstance(answer, LeaseGranted) is is_served
 
 
 def test_without_a_limit_everybody_is_served():
