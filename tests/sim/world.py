@@ -35,6 +35,7 @@ _NUM_MIN_FETCHES = 20
 _NUM_FIRST_PUTS = 8
 _CLEAR = 0.004  # that somebody drops everything that is not lent, between two steps
 _NUM_TRIES = 3.0
+_ADVERTISE_S = 0.1
 _NUM_LAST = 5  # prompts that everybody fetches when all is healed
 _CHECK_EVERY = 200
 
@@ -220,6 +221,7 @@ class World:
             # each try may find one damaged chunk, which its holder drops then
             tries -= 0.1 if outcome.reason is ShortReason.DIGEST_MISMATCH else 1
             problem = f"{outcome.reason.value} {outcome.detail}, got {len(outcome.entries)}"
+            self.run_for(_ADVERTISE_S)  # the directory may not know yet who has it now
         require(False, f"{name} cannot fetch a prompt after healing: {problem}")
 
     def _fetch_now(
