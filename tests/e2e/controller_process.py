@@ -6,6 +6,8 @@ import select
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,6 +21,16 @@ def environment(**variables: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("P2P_")}
     roots = os.pathsep.join(str(ROOT / root) for root in (".", "kernels", "controller"))
     return {**kept, "PYTHONPATH": roots, **variables}
+
+
+def until(condition: Callable[[], bool], timeout_s: float = 15.0) -> bool:
+    """Asks again until a condition holds, or the time is up."""
+    deadline_s = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline_s:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 def run_cli(*words: str, stdin: str = "", **variables: str) -> "subprocess.CompletedProcess[str]":

@@ -7,7 +7,7 @@ import pytest
 from p2p.backend import P2PBackend, ShortReason
 from p2p.errors import ArgumentError
 from p2p.keys import chunk_keys
-from tests.e2e.controller_process import ControllerProcess
+from tests.e2e.controller_process import ControllerProcess, until
 from tests.e2e.holder_process import LAYOUT, content_of, start_backend
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -41,10 +41,7 @@ def _fill(backend: P2PBackend) -> None:
 
 
 def _wait_for_peers(backend: P2PBackend, count: int) -> None:
-    deadline_s = time.monotonic() + 10
-    while backend.counters()["peers_known"] < count:
-        assert time.monotonic() < deadline_s
-        time.sleep(0.05)
+    assert until(lambda: backend.counters()["peers_known"] >= count, 10)
 
 
 def _num_hits(reader: P2PBackend) -> int:

@@ -2,12 +2,12 @@
 
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from p2p.backend import ArraySource, FetchResult, P2PBackend, ShortReason
-from tests.e2e.controller_process import ControllerProcess
+from tests.e2e.controller_process import ControllerProcess, until
 from tests.e2e.holder_process import (
     LAYOUT,
     HolderProcess,
@@ -33,16 +33,6 @@ def reader(controller: ControllerProcess) -> Iterator[P2PBackend]:
     with start_backend(controller.address, "reader", 2 * NUM_CHUNKS) as backend:
         assert backend.wait_advertised(10)
         yield backend
-
-
-def until(condition: Callable[[], bool], timeout_s: float = 15.0) -> bool:
-    """Asks again until a condition holds, or the time is up."""
-    deadline_s = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > deadline_s:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 def is_content(result: FetchResult, *seeds: int) -> bool:

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from tests.fault.cluster import SEEDS, Cluster, until
+from tests.e2e.controller_process import until
+from tests.fault.cluster import SEEDS, Cluster
 from tests.fault.faults import leases_end
 from tests.fault.peer_process import NUM_CHUNKS
 

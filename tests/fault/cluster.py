@@ -8,14 +8,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import IO, Any, Self
 
 import msgspec
 
-from tests.e2e.controller_process import environment
+from tests.e2e.controller_process import environment, until
 from tests.fault.figures import is_stopped, num_fds, num_threads
 from tests.fault.peer_process import NUM_CHUNKS, PeerSettings
 from tests.net.namespaces import Host, Network
@@ -25,16 +25,6 @@ ANSWER_S = 30.0
 SEEDS = {"a": 1, "b": 2}
 LATER = 100  # added to a seed: what a holder stores after its leases have ended
 _READY_S = 40.0
-
-
-def until(condition: Callable[[], bool], timeout_s: float) -> bool:
-    """Asks again until a condition holds, or the time is up."""
-    deadline_s = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > deadline_s:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 class NoAnswerError(AssertionError):

@@ -4,8 +4,9 @@ import signal
 import time
 from collections.abc import Iterable
 
+from tests.e2e.controller_process import until
 from tests.fault.cells import Cell
-from tests.fault.cluster import LATER, SEEDS, Cluster, until
+from tests.fault.cluster import LATER, SEEDS, Cluster
 from tests.fault.peer_process import NUM_CHUNKS
 
 SLOW_MBIT = 8.0

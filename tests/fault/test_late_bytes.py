@@ -9,8 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.e2e.controller_process import until
 from tests.fault.aftermath import BUDGET_S, OVER_S
-from tests.fault.cluster import SEEDS, Cluster, until
+from tests.fault.cluster import SEEDS, Cluster
 from tests.fault.peer_process import NUM_CHUNKS
 
 pytestmark = [pytest.mark.fault, pytest.mark.slow]
