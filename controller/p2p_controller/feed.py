@@ -8,9 +8,9 @@ takes the live one's place. What is not acknowledged the instance still has. No 
 
 from collections import Counter, deque
 
+from p2p.directory import Directory, Holding
 from p2p.keys import split_keys
 from p2p.wire.messages import Events, Heartbeat, SnapshotPage, Want
-from p2p_controller.directory import Directory, Holding
 
 HISTORY_EVENTS = 4096
 _MAX_KEPT_BATCHES = 4096

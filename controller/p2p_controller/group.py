@@ -5,8 +5,8 @@ No I/O, no clock. What is derived from the members is rebuilt when it is asked f
 
 from typing import TYPE_CHECKING
 
+from p2p.directory import Directory
 from p2p.layout import Layout, Refused, compare
-from p2p_controller.directory import Directory
 from p2p_controller.members import Member
 
 if TYPE_CHECKING:

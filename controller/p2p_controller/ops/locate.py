@@ -2,11 +2,11 @@
 
 from typing import TYPE_CHECKING
 
+from p2p.directory import Run
 from p2p.errors import ArgumentError
 from p2p.keys import InstanceId, NamespaceId, split_keys
 from p2p.layout import Layout
 from p2p.wire.messages import Holder, HolderRun, Locate, Located, Refusal
-from p2p_controller.directory import Run
 from p2p_controller.group import Group
 from p2p_controller.ops.holder import holder_of
 from p2p_controller.state import ControllerState

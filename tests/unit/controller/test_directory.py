@@ -5,8 +5,10 @@ import itertools
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from p2p.directory import EVICT as EVICTS
+from p2p.directory import Directory, Holding
 from p2p.keys import ChunkKey, view_hash_of
-from p2p_controller.directory import Directory, Holding
+from p2p.wire.messages import EventKind
 from tests.unit.controller.instances import DEVICE, EVICT, HASH_MASK, key, keys
 
 TENANTS = ("", "acme", "zen")
@@ -120,7 +122,7 @@ def test_equal_sets_of_holders_are_one_object():
 
 
 def test_sharing_of_sets_is_bounded(monkeypatch):
-    monkeypatch.setattr("p2p_controller.directory._MAX_SHARED_MASKS", 4)
+    monkeypatch.setattr("p2p.directory._MAX_SHARED_MASKS", 4)
     directory = Directory()
     holdings = [directory.open_holding() for _ in range(6)]
     for number, holding in enumerate(holdings):
@@ -130,3 +132,7 @@ def test_sharing_of_sets_is_bounded(monkeypatch):
     assert [run.num_chunks for run in directory.find_runs(keys(*range(6)), "", everybody)] == [
         1
     ] * 6
+
+
+def test_the_directory_and_the_wire_agree_on_what_evicts() -> None:
+    assert EVICTS == EVICT == EventKind.EVICT.value

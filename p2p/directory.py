@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from p2p.keys import ChunkKey, view_hash_of
-from p2p.wire.messages import EventKind
 
-_EVICT = EventKind.EVICT.value
+EVICT = 0  # a kind's value on the wire; every other kind admits
 _VIEW_HASH_MASK = (1 << 64) - 1
 _MAX_SHARED_MASKS = 1 << 14
 
@@ -85,7 +84,7 @@ class Directory:
         shared = self._shared_masks
         bit, view_hash, num_before = holding.bit, holding.view_hash, len(held)
         for kind, key in zip(kinds, keys, strict=True):
-            if kind == _EVICT:
+            if kind == EVICT:
                 if key in held:
                     held.remove(key)
                     view_hash -= view_hash_of(key, tenant)
