@@ -156,5 +156,44 @@ def compare(ours: Layout, theirs: Layout) -> Equal | Sliceable | Refused:
     return Sliceable()
 
 
+def counterparts(ours: Layout, theirs: Layout, rank: int) -> tuple[int, ...]:
+    """Returns the ranks of ``theirs`` that rank ``rank`` of ``ours`` reads from, in order of heads.
+
+    Ranks are numbered stage by stage: ``pipeline stage * tensor_parallel + tensor rank``. Where
+    several ranks keep the same heads (MLA, or more ranks than heads), readers spread over them.
+
+    Raises:
+        ArgumentError: there is no such rank, or the layouts refuse each other.
+    """
+    world_size = ours.tensor_parallel * ours.pipeline_parallel
+    if not 0 <= rank < world_size:
+        raise ArgumentError("rank", rank, f"there are {world_size} ranks")
+    verdict = compare(ours, theirs)
+    if isinstance(verdict, Refused):
+        raise ArgumentError(verdict.field, verdict.theirs, f"ours is {verdict.ours}")
+    stage, place = divmod(rank, ours.tensor_parallel)
+    first = stage * theirs.tensor_parallel
+    if ours.tensor_parallel == theirs.tensor_parallel:
+        return (rank,)
+    if ours.is_replicated:
+        return (first + place % theirs.tensor_parallel,)
+    found = dict.fromkeys(first + _keeper_of(theirs, head, place) for head in _heads(ours, place))
+    return tuple(found)
+
+
+def _heads(layout: Layout, place: int) -> range:
+    """Returns the heads that a tensor rank keeps."""
+    start = place * layout.num_kv_heads // layout.tensor_parallel
+    return range(start, start + layout.heads_per_rank)
+
+
+def _keeper_of(layout: Layout, head: int, reader: int) -> int:
+    """Returns a tensor rank that keeps a head, another one for another reader if there are more."""
+    if layout.tensor_parallel <= layout.num_kv_heads:
+        return head // layout.heads_per_rank
+    num_copies = layout.tensor_parallel // layout.num_kv_heads
+    return head * num_copies + reader % num_copies
+
+
 def _text(value: object) -> str:
     return str(value.value) if isinstance(value, Enum) else str(value)

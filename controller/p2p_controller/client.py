@@ -100,12 +100,31 @@ class ControllerClient:
         return self.ask(ListInstances(), InstanceList)
 
     def locate(
-        self, namespace: str, keys: Iterable[ChunkKey], *, instance: str = "", tenant: str = ""
+        self,
+        namespace: str,
+        keys: Iterable[ChunkKey],
+        *,
+        instance: str = "",
+        tenant: str = "",
+        rank: int | None = None,
     ) -> Located:
-        """Returns who holds the longest prefix of these keys."""
+        """Returns who holds the longest prefix of these keys.
+
+        Args:
+            namespace: id of the namespace that the keys belong to.
+            keys: of one prompt, in order.
+            instance: only holders that this one can read.
+            tenant: whose entries count besides nobody's.
+            rank: holders name the ranks that this rank of ``instance`` reads from.
+        """
         blob, key_bytes = join_keys(keys)
         question = Locate(
-            namespace=namespace, keys=blob, key_bytes=key_bytes, instance=instance, tenant=tenant
+            namespace=namespace,
+            keys=blob,
+            key_bytes=key_bytes,
+            instance=instance,
+            tenant=tenant,
+            rank=rank,
         )
         return self.ask(question, Located)
 

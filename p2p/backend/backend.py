@@ -36,7 +36,7 @@ from p2p.layout import Layout
 from p2p.wire.context import WireContext
 from p2p.wire.curve import load_keys
 from p2p.wire.decoders import CONTROLLER_REPLIES
-from p2p.wire.messages import RankOffer, Register
+from p2p.wire.messages import RankEndpoint, RankOffer, Register
 from p2p.wire.requester import Requester
 
 _PUT_BATCH_CHUNKS = 8
@@ -82,6 +82,7 @@ class P2PBackend:
             public_key=keys.public if keys else "",
             host=config.host,
             rack=config.rack,
+            ranks=(RankEndpoint(rank=0, address=address, metadata_version=1),),
         )
         offers = (RankOffer(rank=0, channels=(self._channel.offer(),)),)
         limits = LeaseLimits(ttl_s=config.lease_s, bytes_per_reader=config.lease_bytes_per_reader)

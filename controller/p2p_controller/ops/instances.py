@@ -28,4 +28,5 @@ def _view(member: Member, now_s: float) -> InstanceView:
         silent_ms=max(0, int((now_s - member.last_seen_s) * 1000)),
         synced=member.feed.is_synced,
         public_key=registered.public_key,
+        ranks=registered.ranks,
     )

@@ -9,6 +9,7 @@ from p2p.layout import Layout
 from p2p.wire.messages import Holder, HolderRun, Locate, Located, Refusal
 from p2p_controller.group import Group
 from p2p_controller.ops.holder import holder_of
+from p2p_controller.ops.ranks import with_counterparts
 from p2p_controller.state import ControllerState
 
 if TYPE_CHECKING:
@@ -30,6 +31,11 @@ def locate(state: ControllerState, message: Locate, now_s: float) -> Located | R
         visible = group.readable_mask(_layout_of(state, message.instance))
         found = group.directory.find_runs(keys, message.tenant, visible)
         runs, holders = _with_holders(group, found, now_s)
+    if message.rank is not None:
+        ranked = with_counterparts(state, message, holders)
+        if isinstance(ranked, Refusal):
+            return ranked
+        holders = ranked
     partial = state.is_partial(now_s)
     return Located(epoch=state.epoch, runs=runs, holders=holders, partial=partial)
 

@@ -6,6 +6,7 @@ from p2p.wire.messages import Order, Refusal, RefusalCode, Register, Registered
 from p2p_controller.feed import Feed
 from p2p_controller.group import Group
 from p2p_controller.members import Member
+from p2p_controller.ops.ranks import refuse_bad_ranks
 from p2p_controller.state import ControllerState
 
 
@@ -14,6 +15,9 @@ def register(state: ControllerState, message: Register, now_s: float) -> Registe
     newest = state.members.newest_incarnation(message.instance)
     if message.incarnation < newest:
         return state.refuse_stale(newest, message.incarnation)
+    refusal = refuse_bad_ranks(state, message)
+    if refusal is not None:
+        return refusal
     try:
         message.layout.check()
     except ArgumentError as error:

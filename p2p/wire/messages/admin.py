@@ -5,6 +5,7 @@ import msgspec
 from p2p.keys import Namespace
 from p2p.layout import Layout
 from p2p.wire.messages.base import Message, Millis, Unsigned
+from p2p.wire.messages.directory import RankEndpoint
 
 
 class ListInstances(Message, frozen=True, kw_only=True):
@@ -28,6 +29,7 @@ class InstanceView(msgspec.Struct, frozen=True, kw_only=True):
     silent_ms: Unsigned
     synced: bool
     public_key: str = ""
+    ranks: tuple[RankEndpoint, ...] = ()
 
 
 class InstanceList(Message, frozen=True, kw_only=True):

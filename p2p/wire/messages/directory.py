@@ -21,8 +21,27 @@ from p2p.wire.messages.base import (
 )
 
 
+class RankEndpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """Where one rank of an instance is reached.
+
+    Attributes:
+        rank: its number in the instance.
+        address: of the process that answers for it.
+        metadata_version: of its agents' metadata; what was swapped under a lower one is void.
+    """
+
+    rank: Annotated[int, msgspec.Meta(ge=0, le=1 << 16)]
+    address: EndpointAddress
+    metadata_version: Unsigned = 0
+
+
 class Register(Message, frozen=True, kw_only=True):
-    """An instance reports for duty; its directory entries start empty."""
+    """An instance reports for duty; its directory entries start empty.
+
+    Attributes:
+        world_size: number of its ranks.
+        ranks: all of them, in order; empty if ``address`` answers for each.
+    """
 
     instance: Name
     incarnation: Unsigned
@@ -33,6 +52,7 @@ class Register(Message, frozen=True, kw_only=True):
     host: Text = ""
     rack: Text = ""
     world_size: Annotated[int, msgspec.Meta(ge=1, le=1 << 16)] = 1
+    ranks: Annotated[tuple[RankEndpoint, ...], msgspec.Meta(max_length=1024)] = ()
 
 
 class Registered(Message, frozen=True, kw_only=True):
@@ -164,6 +184,7 @@ class Locate(Message, frozen=True, kw_only=True):
 
     Attributes:
         instance: the asker, whose layout decides who can be read; empty for people's questions.
+        rank: which of the asker's ranks asks; holders then name its counterparts.
     """
 
     namespace: Name
@@ -171,10 +192,15 @@ class Locate(Message, frozen=True, kw_only=True):
     key_bytes: KeyBytes
     instance: Annotated[str, msgspec.Meta(max_length=128)] = ""
     tenant: Tenant = ""
+    rank: Annotated[int, msgspec.Meta(ge=0, le=1 << 16)] | None = None
 
 
 class Holder(msgspec.Struct, frozen=True, kw_only=True):
-    """An instance that can be read from."""
+    """An instance that can be read from.
+
+    Attributes:
+        ranks: the counterparts of the rank that asked, in order of heads; empty if none was named.
+    """
 
     instance: Name
     incarnation: Unsigned
@@ -184,6 +210,7 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
     rack: str = ""
     load_bytes: Unsigned = 0
     age_ms: Unsigned = 0
+    ranks: tuple[RankEndpoint, ...] = ()
 
     def distance_to(self, host: str, rack: str) -> int:
         """Returns 0 for the same host, 1 for the same rack, 2 for anywhere else."""

@@ -17,6 +17,7 @@ from p2p.wire.messages import (
     Heartbeat,
     Locate,
     Located,
+    RankEndpoint,
     Register,
     Registered,
     SnapshotPage,
@@ -51,6 +52,7 @@ class Instance:
     namespace: Namespace = NAMESPACE
     layout: Layout = LAYOUT
     address: str = ""
+    ranks: tuple[RankEndpoint, ...] = ()
     last_seq: int = 0
     index: set[tuple[str, ChunkKey]] = field(default_factory=set)
 
@@ -61,6 +63,8 @@ class Instance:
             namespace=self.namespace,
             layout=self.layout,
             address=self.address or f"tcp://{self.name}:7700",
+            world_size=max(1, len(self.ranks)),
+            ranks=self.ranks,
         )
 
     def change(self, *changes: tuple[int, int], tenant: str = "") -> Events:
@@ -170,7 +174,12 @@ class Controller:
             self.now_s = next_s
 
     def locate(
-        self, *numbers: int, asker: str = "", tenant: str = "", namespace: Namespace = NAMESPACE
+        self,
+        *numbers: int,
+        asker: str = "",
+        tenant: str = "",
+        namespace: Namespace = NAMESPACE,
+        rank: int | None = None,
     ) -> Located:
         blob, key_bytes = join_keys(keys(*numbers))
         reply = self.send(
@@ -180,6 +189,7 @@ class Controller:
                 key_bytes=key_bytes,
                 instance=asker,
                 tenant=tenant,
+                rank=rank,
             )
         )
         assert isinstance(reply, Located), reply

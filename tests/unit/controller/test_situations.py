@@ -2,18 +2,24 @@
 
 import msgspec
 
-from p2p.wire.messages import Want
+from p2p.wire.messages import RankEndpoint, Want
 from tests.unit.controller.instances import DEVICE, HOST, LAYOUT, Controller, Instance, keys
 
 
-def test_ranks_of_an_instance_share_one_answer_that_names_the_instance():
-    """Which of its ranks a reader's rank reads from is settled at first contact, not here."""
+def test_every_rank_is_told_its_own_counterpart():
     controller = Controller()
     two_ranks = msgspec.structs.replace(LAYOUT, tensor_parallel=2)
-    controller.joined("p", 1, layout=two_ranks, address="tcp://10.0.0.1:7700")
+    endpoints = tuple(
+        RankEndpoint(rank=rank, address=f"tcp://10.0.0.{rank}:7700", metadata_version=3)
+        for rank in range(2)
+    )
+    controller.joined("p", 1, layout=two_ranks, ranks=endpoints)
     controller.joined("reader", layout=two_ranks)
-    located = controller.locate(1, asker="reader")
-    assert [holder.address for holder in located.holders] == ["tcp://10.0.0.1:7700"]
+    for rank in range(2):
+        (holder,) = controller.locate(1, asker="reader", rank=rank).holders
+        assert holder.ranks == (endpoints[rank],)
+    (holder,) = controller.locate(1, asker="reader").holders
+    assert holder.ranks == ()
 
 
 def test_the_longest_prefix_wins_not_the_first_holder_of_the_first_chunk():

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from p2p.errors import ArgumentError
-from p2p.layout import ByteOrder, Equal, Layout, Refused, Sliceable, compare
+from p2p.layout import ByteOrder, Equal, Layout, Refused, Sliceable, compare, counterparts
 
 BASE = Layout(
     num_layers=4,
@@ -124,3 +124,43 @@ def test_opaque_chunks_move_between_equal_layouts_only(field, value):
 
 def test_every_field_of_a_layout_is_compared():
     assert set(ALWAYS) | set(IF_OPAQUE) == set(Layout.__struct_fields__)
+
+
+@pytest.mark.parametrize("heads", [1, 2, 4, 8])
+@pytest.mark.parametrize("ours", [1, 2, 4, 8])
+@pytest.mark.parametrize("theirs", [1, 2, 4, 8])
+def test_counterparts_keep_exactly_the_heads_that_a_rank_reads(heads, ours, theirs):
+    reader = _but(BASE, num_kv_heads=heads, tensor_parallel=ours)
+    holder = _but(BASE, num_kv_heads=heads, tensor_parallel=theirs)
+    for rank in range(ours):
+        wanted = _heads_of(reader, rank)
+        found = [_heads_of(holder, other) for other in counterparts(reader, holder, rank)]
+        assert set(wanted) <= {head for kept in found for head in kept}
+        assert all(set(kept) & set(wanted) for kept in found)
+        assert found == sorted(found)
+        assert len(set(map(tuple, found))) == len(found)
+
+
+def _heads_of(layout, rank):
+    first = rank * layout.num_kv_heads // layout.tensor_parallel
+    return list(range(first, first + layout.heads_per_rank))
+
+
+def test_readers_spread_over_ranks_that_keep_copies():
+    wide = _but(BASE, num_kv_heads=2, tensor_parallel=8)
+    narrow = _but(BASE, num_kv_heads=2, tensor_parallel=4)
+    assert {counterparts(narrow, wide, rank) for rank in range(4)} == {(0,), (1,), (6,), (7,)}
+    latent = _but(MLA, tensor_parallel=4), _but(MLA, tensor_parallel=2)
+    assert [counterparts(*latent, rank) for rank in range(4)] == [(0,), (1,), (0,), (1,)]
+
+
+@pytest.mark.parametrize("rank", [-1, 2])
+def test_a_rank_that_is_not_there_is_named(rank):
+    two = _but(BASE, tensor_parallel=2)
+    with pytest.raises(ArgumentError, match="rank"):
+        counterparts(two, two, rank)
+
+
+def test_layouts_that_refuse_each_other_have_no_counterparts():
+    with pytest.raises(ArgumentError, match="head_dim"):
+        counterparts(BASE, _but(BASE, head_dim=999), 0)
