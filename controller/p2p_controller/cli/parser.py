@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from p2p_controller.cli import help as texts
 from p2p_controller.cli.exit_code import EXIT_CODES_HELP
+from p2p_controller.cli.prompt_keys import add_prompt_options
 from p2p_controller.settings import DEFAULT_ADDRESS
 
 ADDRESS_VARIABLE = "P2P_CONTROLLER"
@@ -86,13 +87,8 @@ def _add_serve(commands: _Commands) -> None:
 
 def _add_locate(commands: _Commands) -> None:
     command = commands.add_asking("locate", "Who holds the longest prefix of keys.", texts.LOCATE)
-    command.add_argument("keys", nargs="*", metavar="KEY", help="chunk keys in hex, in order")
     command.add_argument("--namespace", required=True, metavar="ID", help="what they belong to")
-    command.add_argument("--keys-file", metavar="FILE", help="keys in hex, by lines; - is stdin")
-    command.add_argument("--tokens-file", metavar="FILE", help="token ids, as JSON or words")
-    command.add_argument("--chunk-tokens", type=int, metavar="N", help="tokens of one chunk")
-    command.add_argument("--seed", default="", help="the namespace's key seed")
-    command.add_argument("--salt", default="", help="the caller's cache salt")
+    add_prompt_options(command)
     command.add_argument("--tenant", default="", help="whose entries count besides nobody's")
     command.add_argument(
         "--as-instance", default="", metavar="INSTANCE", help="only holders that it can read"
