@@ -29,9 +29,8 @@ Address = tuple[object, ...]
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """A second hold on a connection, whose first one was ``fd``."""
+    """A second hold on a connection."""
 
-    fd: int
     inode: int
     socket: socket.socket
     here: Address
@@ -43,6 +42,7 @@ class _Draining:
     """One socket, and the peers of whom it is not known that they have answered since."""
 
     socket: socket.socket
+    inode: int
     peers: set[str]
     heard_s: float = field(default_factory=time.monotonic)
 
@@ -64,6 +64,7 @@ class Drain:
         self._lock = threading.Lock()
         self._selector = selectors.DefaultSelector()
         self._draining: dict[int, _Draining] = {}
+        self._own: set[int] = set()  # descriptors of second holds
         self._thread: threading.Thread | None = None
         self.num_bytes = 0
 
@@ -78,17 +79,12 @@ class Drain:
             peers: who may have something to send yet, as `settle` names them. With nobody,
                 nothing is kept.
         """
-        held = _open_connections() if peers else []
+        held = self._hold_all() if peers else []
         try:
             yield
         finally:
-            closed = [one for one in held if _inode(one.fd) != one.inode]
-            both_ends = {one.here for one in closed} & {one.there for one in closed}
-            for one in held:
-                if one in closed and one.here not in both_ends:
-                    self._add(one.socket, set(peers))
-                else:
-                    one.socket.close()
+            if held:
+                self._keep_closed(held, set(peers))
 
     def settle(self, peer: str) -> None:
         """A peer has answered since: what it had to send is on its way, and then all is over."""
@@ -98,15 +94,46 @@ class Drain:
                 if not draining.peers:
                     draining.heard_s = time.monotonic()
 
-    def _add(self, connection: socket.socket, peers: set[str]) -> None:
+    def _hold_all(self) -> list[_Held]:
+        """Takes a second hold on every connection; never on a second hold of another thread."""
         with self._lock:
-            while len(self._draining) >= _MAX_SOCKETS:
-                self._drop(next(iter(self._draining)))
-            self._draining[connection.fileno()] = _Draining(connection, peers)
-            self._selector.register(connection, selectors.EVENT_READ)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="p2p-drain", daemon=True)
-                self._thread.start()
+            held = _connections(self._own)
+            self._own.update(one.socket.fileno() for one in held)
+        return held
+
+    def _keep_closed(self, held: list[_Held], peers: set[str]) -> None:
+        """Keeps those that nobody but us holds any more.
+
+        Whether a connection lives is asked of the whole process, not of the number that it had: a
+        byte taken from a live one would shift all that its owner reads after it.
+        """
+        with self._lock:
+            alive = {inode for fd in _descriptors(self._own) if (inode := _inode(fd)) is not None}
+            closed = [one for one in held if one.inode not in alive]
+            both_ends = {one.here for one in closed} & {one.there for one in closed}
+            for one in held:
+                if one.inode in alive or one.here in both_ends or self._join(one.inode, peers):
+                    self._close(one.socket)
+                else:
+                    self._add(one, set(peers))
+
+    def _join(self, inode: int, peers: set[str]) -> bool:
+        """Returns whether a connection is being drained already; then it is for these peers too."""
+        for draining in self._draining.values():
+            if draining.inode == inode:
+                draining.peers |= peers
+                return True
+        return False
+
+    def _add(self, held: _Held, peers: set[str]) -> None:
+        while len(self._draining) >= _MAX_SOCKETS:
+            self._drop(next(iter(self._draining)))
+        fd = held.socket.fileno()
+        self._draining[fd] = _Draining(held.socket, held.inode, peers)
+        self._selector.register(held.socket, selectors.EVENT_READ)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="p2p-drain", daemon=True)
+            self._thread.start()
 
     def _run(self) -> None:
         buffer = bytearray(_BUFFER_BYTES)
@@ -141,26 +168,34 @@ class Drain:
     def _drop(self, fd: int) -> None:
         draining = self._draining.pop(fd)
         self._selector.unregister(draining.socket)
-        draining.socket.close()
+        self._close(draining.socket)
+
+    def _close(self, connection: socket.socket) -> None:
+        self._own.discard(connection.fileno())
+        connection.close()
 
 
-def _open_connections() -> list[_Held]:
-    """Returns copies of this process's TCP connections."""
+def _descriptors(own: Collection[int]) -> list[int]:
+    """Returns the numbers of this process's open files, except those of second holds."""
+    numbers = (int(path.name) for path in tuple(Path("/proc/self/fd").iterdir()))
+    return [fd for fd in numbers if fd not in own]
+
+
+def _connections(own: Collection[int]) -> list[_Held]:
+    """Returns second holds of this process's TCP connections."""
     found: list[_Held] = []
-    for path in tuple(Path("/proc/self/fd").iterdir()):
-        fd = int(path.name)
-        inode = _inode(fd)
-        if inode is None:
+    for fd in _descriptors(own):
+        if _inode(fd) is None:
             continue
         try:
             connection = socket.socket(fileno=os.dup(fd))
         except OSError:
             continue
-        ends = _ends(connection)
-        if ends is None:
+        ends, inode = _ends(connection), _inode(connection.fileno())
+        if ends is None or inode is None:
             connection.close()
         else:
-            found.append(_Held(fd, inode, connection, *ends))
+            found.append(_Held(inode, connection, *ends))
     return found
 
 

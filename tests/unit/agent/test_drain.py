@@ -1,3 +1,4 @@
+import contextlib
 import socket
 import time
 from collections.abc import Callable
@@ -104,3 +105,35 @@ def test_there_is_a_limit_to_what_is_kept(elsewhere, monkeypatch):
     assert far.recv(16) == b""
     assert len(taker) == 1
     far_second.close()
+
+
+def test_agents_that_are_torn_down_at_once_leave_a_third_ones_connection_alone(elsewhere):
+    """The second one looks while the first has hold of everything; it ends last."""
+    near, far = elsewhere
+    live, far_live = pair()
+    taker = Drain()
+    with contextlib.ExitStack() as later:
+        with taker.taking_over(["peer"]):
+            later.enter_context(taker.taking_over(["peer"]))
+            near.close()
+    assert len(taker) == 1
+    far_live.sendall(b"for us")
+    time.sleep(0.1)  # a thread that drained it would have it by now
+    live.setblocking(False)
+    assert live.recv(16) == b"for us"
+    far.close()
+    wait_until(lambda: len(taker) == 0)
+    live.close()
+    far_live.close()
+
+
+def test_a_connection_that_another_descriptor_holds_is_alive(elsewhere):
+    near, far = elsewhere
+    taker = Drain()
+    copy = near.dup()
+    with taker.taking_over(["peer"]):
+        near.close()
+    assert len(taker) == 0
+    far.sendall(b"for us")
+    assert copy.recv(16) == b"for us"
+    copy.close()
