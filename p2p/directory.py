@@ -1,59 +1,46 @@
 """Who holds which chunk, within one namespace. No I/O, no clock, no threads.
 
-A chunk key maps to a bit set of holdings. A holding is what one instance holds in one state of its
-feed: a snapshot is taken into a holding of its own, which nobody sees until it is complete, and
-what is not seen any more is swept a piece at a time. So neither a snapshot nor the loss of an
-instance stops the world. Entries of each tenant are a map of their own.
+A chunk key maps to a bit set: each holding has a bit for every tier that it uses. A holding is what
+one instance holds in one state of its feed: a snapshot is taken into a holding of its own, which
+nobody sees until it is complete, and what is not seen any more is swept a piece at a time. So
+neither a snapshot nor the loss of an instance stops the world. Entries of each tenant are a map of
+their own. An entry is in one tier; admitting it to another one moves it.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby, repeat
 from typing import NamedTuple
 
-from p2p.keys import ChunkKey, view_hash_of
+from p2p.changes import EVICT, Changes
+from p2p.holding import Holding
+from p2p.keys import ChunkKey
 
-EVICT = 0  # a kind's value on the wire; every other kind admits
-_VIEW_HASH_MASK = (1 << 64) - 1
 _MAX_SHARED_MASKS = 1 << 14
+_FIRST_BLOCK = 16
+_BLOCK_GROWTH = 4
+
+Masks = dict[ChunkKey, int]
+_Probe = Callable[[Sequence[ChunkKey]], list[int | None]]
 
 
 class Run(NamedTuple):
-    """Consecutive chunks with the same visible holdings, whose bits are ``mask``."""
+    """Consecutive chunks with the same visible holdings and tiers, whose bits are ``mask``."""
 
     start: int
     num_chunks: int
     mask: int
 
 
-class Holding:
-    """The entries of one bit.
-
-    Attributes:
-        position: of the bit.
-        bit: ``1 << position``.
-        keys_by_tenant: what is held.
-        num_entries: how much that is.
-        view_hash: order-free sum over all entries, see `p2p.keys.view_hash_of`.
-    """
-
-    __slots__ = ("bit", "keys_by_tenant", "num_entries", "position", "view_hash")
-
-    def __init__(self, position: int) -> None:
-        self.position = position
-        self.bit = 1 << position
-        self.keys_by_tenant: dict[str, set[ChunkKey]] = {}
-        self.num_entries = 0
-        self.view_hash = 0
-
-
 class Directory:
     """Exact map from chunk key to holdings, searched by longest prefix."""
 
     def __init__(self) -> None:
-        self._masks_by_tenant: dict[str, dict[ChunkKey, int]] = {}
+        self._masks_by_tenant: dict[str, Masks] = {}
         self._shared_masks: dict[int, int] = {}
         self._free_positions: list[int] = []
         self._num_positions = 0
+        self._several_tiers: list[Holding] = []
         self._swept: deque[Holding] = deque()
 
     @property
@@ -67,38 +54,34 @@ class Directory:
         return bool(self._swept)
 
     def open_holding(self) -> Holding:
-        """Returns an empty holding with a bit of its own."""
-        if self._free_positions:
-            return Holding(self._free_positions.pop())
-        self._num_positions += 1
-        return Holding(self._num_positions - 1)
+        """Returns an empty holding; it gets bits of its own as it uses tiers."""
+        return Holding()
 
     def discard(self, holding: Holding) -> None:
-        """Gives a holding up; its bit is used again once `sweep` has cleared it."""
+        """Gives a holding up; its bits are used again once `sweep` has cleared them."""
         self._swept.append(holding)
 
-    def apply(self, holding: Holding, tenant: str, kinds: bytes, keys: Sequence[ChunkKey]) -> None:
-        """Applies index changes in order; each is idempotent."""
-        masks = self._masks_by_tenant.setdefault(tenant, {})
-        held = holding.keys_by_tenant.setdefault(tenant, set())
-        shared = self._shared_masks
-        bit, view_hash, num_before = holding.bit, holding.view_hash, len(held)
-        for kind, key in zip(kinds, keys, strict=True):
-            if kind == EVICT:
-                if key in held:
-                    held.remove(key)
-                    view_hash -= view_hash_of(key, tenant)
-                    self._clear_bit(masks, key, bit)
-            elif key not in held:
-                held.add(key)
-                view_hash += view_hash_of(key, tenant)
-                mask = masks.get(key, 0) | bit
-                masks[key] = shared.setdefault(mask, mask)
-        holding.view_hash = view_hash & _VIEW_HASH_MASK
-        holding.num_entries += len(held) - num_before
-        self._tidy(tenant, masks)
+    def entries_of(self, holding: Holding) -> Iterator[tuple[str, ChunkKey, int]]:
+        """Returns tenant, key and tier of all that is held. Looks at every key there is."""
+        for tenant, masks in self._masks_by_tenant.items():
+            for key, mask in masks.items():
+                if mask & holding.mask:
+                    yield tenant, key, holding.tier_of(mask)
 
-    def find_runs(self, keys: Iterable[ChunkKey], tenant: str, visible: int) -> list[Run]:
+    def apply(self, holding: Holding, changes: Changes) -> None:
+        """Applies index changes in order; each is idempotent."""
+        if not changes.kinds:
+            return
+        for tier in set(changes.kinds) - {EVICT}:
+            self._use_tier(holding, tier)
+        masks = self._masks_by_tenant.setdefault(changes.tenant, {})
+        if not self._admit_new(holding, changes, masks):
+            self._change(holding, changes, masks)
+        log = holding.log_of(changes.tenant, changes.key_bytes)
+        log.clean(len(changes.keys), lambda key: bool(masks.get(key, 0) & holding.mask))
+        self._tidy(changes.tenant, masks)
+
+    def find_runs(self, keys: Sequence[ChunkKey], tenant: str, visible: int) -> list[Run]:
         """Returns the longest prefix of ``keys`` as runs without gaps.
 
         Args:
@@ -106,22 +89,17 @@ class Directory:
             tenant: whose entries count, besides those of nobody.
             visible: bits of the holdings that count.
         """
-        mask_of = self._lookup(tenant)
         runs: list[Run] = []
         start = position = holders = 0
-        last_mask: int | None = -1  # no key has it
-        for key in keys:
-            mask = mask_of(key)
-            if mask is not last_mask:
-                last_mask = mask
-                seen = mask & visible if mask else 0
-                if seen != holders or not seen:
-                    if holders:
-                        runs.append(Run(start, position - start, holders))
-                    start, holders = position, seen
-                    if not seen:
-                        return runs
-            position += 1
+        for mask, num_chunks in self._spans(keys, tenant):
+            seen = mask & visible
+            if seen != holders or not seen:
+                if holders:
+                    runs.append(Run(start, position - start, holders))
+                start, holders = position, seen
+                if not seen:
+                    return runs
+            position += num_chunks
         if holders:
             runs.append(Run(start, position - start, holders))
         return runs
@@ -131,41 +109,132 @@ class Directory:
         left = num_entries_max
         while left > 0 and self._swept:
             holding = self._swept[0]
-            if not holding.keys_by_tenant:
+            if not holding.logs:
                 self._swept.popleft()
-                self._free_positions.append(holding.position)
+                self._free(holding)
                 continue
-            tenant, held = next(iter(holding.keys_by_tenant.items()))
-            left -= self._sweep_tenant(holding, tenant, held, left)
+            (tenant, key_bytes), log = next(iter(holding.logs.items()))
+            if not log.num_logged:
+                del holding.logs[tenant, key_bytes]
+                continue
+            keys = log.take(left)
+            left -= len(keys)
+            self._sweep_keys(holding, tenant, keys)
 
-    def _sweep_tenant(
-        self, holding: Holding, tenant: str, held: set[ChunkKey], num_max: int
-    ) -> int:
-        masks = self._masks_by_tenant.get(tenant, {})
-        num = min(num_max, len(held))
-        for _ in range(num):
-            self._clear_bit(masks, held.pop(), holding.bit)
-        holding.num_entries -= num
-        if not held:
-            del holding.keys_by_tenant[tenant]
-        self._tidy(tenant, masks)
-        return num
+    # ------------------------------------------------------------------ changes
 
-    def _lookup(self, tenant: str) -> Callable[[ChunkKey], int | None]:
+    def _admit_new(self, holding: Holding, changes: Changes, masks: Masks) -> bool:
+        """Applies changes that only admit, all to one tier, what nobody holds; else False."""
+        tier, num_keys = changes.only_tier, len(changes.keys)
+        if tier == EVICT:
+            return False
+        bit = holding.bits[tier]
+        fresh = dict.fromkeys(changes.keys, self._shared_masks.setdefault(bit, bit))
+        if len(fresh) != num_keys or not masks.keys().isdisjoint(fresh.keys()):
+            return False
+        masks.update(fresh)
+        holding.note_added(changes, range(num_keys), tier)
+        return True
+
+    def _change(self, holding: Holding, changes: Changes, masks: Masks) -> None:
+        shared, bits, not_ours = self._shared_masks, holding.bits, ~holding.mask
+        added: list[list[int]] = [[] for _ in bits]
+        removed: list[list[int]] = [[] for _ in bits]
+        probes = map(masks.get, changes.keys, repeat(0))  # each in its turn: a key may come twice
+        for number, (kind, old) in enumerate(zip(changes.kinds, probes, strict=True)):
+            new = old & not_ours | bits[kind]
+            if new == old:
+                continue
+            if new:
+                masks[changes.keys[number]] = shared.setdefault(new, new)
+            else:
+                del masks[changes.keys[number]]
+            if old & holding.mask:
+                removed[holding.tier_of(old)].append(number)
+            if kind != EVICT:
+                added[kind].append(number)
+        for tier in range(1, len(bits)):
+            holding.note_removed(changes, removed[tier], tier)
+            holding.note_added(changes, added[tier], tier)
+
+    # ------------------------------------------------------------------ parts
+
+    def _spans(self, keys: Sequence[ChunkKey], tenant: str) -> Iterator[tuple[int, int]]:
+        """Returns the longest prefix that anybody holds, as bit sets with numbers of chunks.
+
+        Keys are looked up a block at a time, because that runs at the speed of the bare map; blocks
+        grow, so that a short prefix of a long chain costs little. Neighbours may be equal.
+        """
+        probe = self._probe(tenant)
+        start, num_keys = 0, _FIRST_BLOCK
+        while start < len(keys):
+            found = probe(keys[start : start + num_keys])
+            first = found[0]
+            if found.count(first) == len(found):
+                if not first:
+                    return
+                yield first, len(found)
+            else:
+                for mask, same in groupby(found):
+                    if not mask:
+                        return
+                    yield mask, len(list(same))
+            start += num_keys
+            num_keys *= _BLOCK_GROWTH
+
+    def _probe(self, tenant: str) -> _Probe:
+        """Returns what looks keys up for a tenant; who holds one twice is counted once."""
         everybodys = self._masks_by_tenant.get("", {}).get
         if not tenant or tenant not in self._masks_by_tenant:
-            return everybodys
+            return lambda keys: list(map(everybodys, keys))
         own = self._masks_by_tenant[tenant].get
-        return lambda key: (everybodys(key) or 0) | (own(key) or 0)
 
-    def _clear_bit(self, masks: dict[ChunkKey, int], key: ChunkKey, bit: int) -> None:
-        mask = masks[key] & ~bit
-        if mask:
-            masks[key] = self._shared_masks.setdefault(mask, mask)
+        def probe(keys: Sequence[ChunkKey]) -> list[int | None]:
+            pairs = zip(map(own, keys), map(everybodys, keys), strict=True)
+            return [self._one_tier_each((a or 0) | (b or 0)) for a, b in pairs]
+
+        return probe
+
+    def _one_tier_each(self, mask: int) -> int:
+        """Leaves the nearest tier of every holding: entries of two tenants may be in two tiers."""
+        for holding in self._several_tiers:
+            if (mask & holding.mask).bit_count() > 1:
+                mask = mask & ~holding.mask | holding.bits[holding.tier_of(mask)]
+        return mask
+
+    def _use_tier(self, holding: Holding, tier: int) -> None:
+        if holding.bits[tier]:
+            return
+        if self._free_positions:
+            position = self._free_positions.pop()
         else:
-            del masks[key]
+            position = self._num_positions
+            self._num_positions += 1
+        if holding.mask:
+            self._several_tiers = [*(set(self._several_tiers) - {holding}), holding]
+        holding.bits[tier] = 1 << position
+        holding.mask |= 1 << position
 
-    def _tidy(self, tenant: str, masks: dict[ChunkKey, int]) -> None:
+    def _free(self, holding: Holding) -> None:
+        self._free_positions.extend(bit.bit_length() - 1 for bit in holding.bits if bit)
+        if holding in self._several_tiers:
+            self._several_tiers.remove(holding)
+
+    def _sweep_keys(self, holding: Holding, tenant: str, keys: Sequence[ChunkKey]) -> None:
+        masks, shared, not_ours = (
+            self._masks_by_tenant.get(tenant, {}),
+            self._shared_masks,
+            ~holding.mask,
+        )
+        for key, old in zip(keys, map(masks.get, keys, repeat(0)), strict=True):
+            new = old & not_ours
+            if new:
+                masks[key] = shared.setdefault(new, new)
+            elif old:
+                del masks[key]
+        self._tidy(tenant, masks)
+
+    def _tidy(self, tenant: str, masks: Masks) -> None:
         if not masks:
             self._masks_by_tenant.pop(tenant, None)
         if len(self._shared_masks) > _MAX_SHARED_MASKS:

@@ -8,12 +8,12 @@ them where the engine has none. Pure functions, but `weights_digest`, which read
 import hashlib
 import struct
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, NewType
 
 import msgspec
 import numpy as np
-import xxhash
 
 from p2p.errors import ArgumentError
 
@@ -29,6 +29,7 @@ _CONFIG_FILES = ("config.json", "quantize_config.json", "hf_quant_config.json")
 _WEIGHT_SUFFIXES = (".safetensors", ".gguf", ".bin", ".pt", ".pth")
 _HEADER_BYTES_MAX = 64 << 20
 _PROBE_BYTES = 1 << 20
+_FEW_KEYS = 256
 
 ShortText = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 
@@ -134,17 +135,15 @@ def split_keys(blob: bytes, key_bytes: int) -> list[ChunkKey]:
         raise ArgumentError("key_bytes", key_bytes, "8 to 64 are allowed")
     if len(blob) % key_bytes:
         raise ArgumentError("keys", len(blob), f"no multiple of key_bytes = {key_bytes}")
-    return [ChunkKey(blob[at : at + key_bytes]) for at in range(0, len(blob), key_bytes)]
+    num_keys = len(blob) // key_bytes
+    if num_keys <= _FEW_KEYS:  # both ways take a third of the time of slicing
+        return list(_unpacker(key_bytes, num_keys).unpack(blob))
+    return np.frombuffer(blob, f"V{key_bytes}").tolist()  # type: ignore[no-any-return]
 
 
-def view_hash_of(key: bytes, tenant: str) -> int:
-    """Returns what one directory entry adds to its instance's view hash, 64 bits.
-
-    The view hash of a set of entries is the sum over them, modulo 2**64, so order does not matter
-    and an entry is taken out by subtraction. XXH3-64 of the key, seeded with that of the tenant.
-    """
-    seed = xxhash.xxh3_64_intdigest(tenant.encode()) if tenant else 0
-    return xxhash.xxh3_64_intdigest(key, seed)
+@lru_cache(maxsize=512)
+def _unpacker(key_bytes: int, num_keys: int) -> struct.Struct:
+    return struct.Struct(f"{key_bytes}s" * num_keys)
 
 
 def weights_digest(folder: str | Path) -> str:

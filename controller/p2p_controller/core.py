@@ -101,11 +101,14 @@ class ControllerCore:
         """Shows a count of the shell's among the counters of the status."""
         self._state.counters[name] = number
 
-    def entries_of(self, instance: str) -> set[tuple[str, ChunkKey]]:
-        """Returns the tenants and keys that are looked up for an instance, for checks."""
+    def entries_of(self, instance: str) -> dict[tuple[str, ChunkKey], int]:
+        """Returns the tier of each tenant and key that is looked up for an instance, for checks."""
         member = self._state.members.by_id.get(InstanceId(instance))
-        held = {} if member is None else member.feed.live.keys_by_tenant
-        return {(tenant, key) for tenant, keys in held.items() for key in keys}
+        if member is None:
+            return {}
+        directory = self._state.groups[member.namespace_id].directory
+        held = directory.entries_of(member.feed.live)
+        return {(tenant, key): tier for tenant, key, tier in held}
 
     def _answer_before_s(self, now_s: float) -> float:
         return float("inf") if self.is_shutting_down else now_s

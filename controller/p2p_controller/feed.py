@@ -8,8 +8,9 @@ takes the live one's place. What is not acknowledged the instance still has. No 
 
 from collections import Counter, deque
 
-from p2p.directory import Directory, Holding
-from p2p.keys import split_keys
+from p2p.changes import Changes
+from p2p.directory import Directory
+from p2p.holding import Holding
 from p2p.wire.messages import Events, Heartbeat, SnapshotPage, Want
 
 HISTORY_EVENTS = 4096
@@ -88,8 +89,8 @@ class Feed:
         elif page.start_seq != self._start_seq:
             self._counters["pages_inconsistent"] += 1
         else:
-            keys = split_keys(page.keys, page.key_bytes)
-            self._directory.apply(self._staged, page.tenant, page.kinds, keys)
+            changes = Changes(page.tenant, page.kinds, page.keys, page.key_bytes)
+            self._directory.apply(self._staged, changes)
             self._page_s, self._is_stalled = now_s, False
             self.synced_page = page.page
             if page.last:
@@ -140,9 +141,10 @@ class Feed:
         return True
 
     def _apply_to(self, holding: Holding, events: Events, after_seq: int) -> None:
-        keys = split_keys(events.keys, events.key_bytes)
         skip = max(0, after_seq + 1 - events.first_seq)
-        self._directory.apply(holding, events.tenant, events.kinds[skip:], keys[skip:])
+        kinds, keys = events.kinds[skip:], events.keys[skip * events.key_bytes :]
+        changes = Changes(events.tenant, kinds, keys, events.key_bytes)
+        self._directory.apply(holding, changes)
 
     def _apply_kept(self) -> None:
         for first_seq in sorted(self._later):

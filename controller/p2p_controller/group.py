@@ -38,7 +38,7 @@ class Group:
         return not self.members and not self.directory.must_sweep
 
     def on_holders_changed(self) -> None:
-        """A member came, went, fell silent, was heard again, or has another live holding."""
+        """A member came, went, fell silent, was heard again, or its live holding has other bits."""
         self._readable_masks.clear()
         self._member_by_position.clear()
         self._ranked.clear()
@@ -59,7 +59,7 @@ class Group:
             mask = 0
             for member in self.members.values():
                 if not member.is_silent and _can_read(layout, member.layout):
-                    mask |= member.feed.live.bit
+                    mask |= member.feed.live.mask
             self._readable_masks[layout] = mask
         return mask
 
@@ -71,7 +71,7 @@ class Group:
             self._ranked = sorted(self.members.values(), key=_rank)
         best: list[Member] = []
         for member in self._ranked:
-            if member.feed.live.bit & mask:
+            if member.feed.live.mask & mask:
                 best.append(member)
                 if len(best) == num_max:
                     break
@@ -80,7 +80,10 @@ class Group:
     def _members_of(self, mask: int) -> list[Member]:
         if not self._member_by_position:
             self._member_by_position = {
-                member.feed.live.position: member for member in self.members.values()
+                bit.bit_length() - 1: member
+                for member in self.members.values()
+                for bit in member.feed.live.bits
+                if bit
             }
         found = []
         while mask:

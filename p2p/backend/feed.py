@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from p2p.backend.index import Index
-from p2p.keys import ChunkKey, view_hash_of
+from p2p.keys import ChunkKey
+from p2p.view_hash import VIEW_HASH_MASK, view_hash_of
 from p2p.wire.messages import EventKind
-
-_HASH_MASK = (1 << 64) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +46,11 @@ class EventFeed:
 
     Args:
         max_kept: unacknowledged events beyond this are dropped; a snapshot repairs that.
+        tier: where this instance keeps its chunks; every admission names it.
     """
 
-    def __init__(self, max_kept: int = 1 << 20) -> None:
+    def __init__(self, max_kept: int = 1 << 20, tier: EventKind = EventKind.ADMIT_HOST) -> None:
+        self.tier = tier
         self.last_seq = 0
         self.view_hash = 0
         self._max_kept = max_kept
@@ -64,9 +65,9 @@ class EventFeed:
         """Records a change of the index."""
         self.last_seq += 1
         self._kept.append(Event(kind, key, tenant))
-        change = view_hash_of(key, tenant)
+        change = view_hash_of(key, tenant, self.tier.value)
         sign = -1 if kind is EventKind.EVICT else 1
-        self.view_hash = (self.view_hash + sign * change) & _HASH_MASK
+        self.view_hash = (self.view_hash + sign * change) & VIEW_HASH_MASK
         if len(self._kept) > self._max_kept:
             self._kept.popleft()
 

@@ -56,7 +56,7 @@ class ChunkStore:
     def __init__(self, num_slots: int, tier: EventKind) -> None:
         self.slots = SlotTable(num_slots)
         self.index = Index()
-        self.feed = EventFeed()
+        self.feed = EventFeed(tier=tier)
         self.counters: Counter[str] = Counter()
         self.suspects: deque[Suspect] = deque(maxlen=256)
         self._tier = tier

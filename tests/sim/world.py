@@ -191,9 +191,10 @@ class World:
         require(state is BondState.BONDED, f"the bond of {name} is {state.value}")
         require(membership.is_advertised(), f"{name} is not advertised")
         entries = list(instance.core.index)
-        here = {(tenant, entry.key) for entry in entries for tenant in entry.tenants}
+        tier = instance.core.feed.tier.value
+        here = {(tenant, entry.key): tier for entry in entries for tenant in entry.tenants}
         there = self.controller.core.entries_of(name)
-        numbers = f"{len(here - there)} missing, {len(there - here)} too many"
+        numbers = f"{len(here.keys() - there)} missing, {len(there.keys() - here)} too many"
         require(here == there, f"the directory's picture of {name} differs: {numbers}")
 
     def _fetch_everything(self) -> None:

@@ -2,11 +2,13 @@
 
 import argparse
 
-from p2p.wire.messages import Located
+from p2p.wire.messages import EventKind, HolderRun, Located
 from p2p_controller.cli.asking import connect
 from p2p_controller.cli.exit_code import ExitCode
 from p2p_controller.cli.output import Table, write_json, write_line, write_table
 from p2p_controller.cli.prompt_keys import keys_of_prompt
+
+_TIER_NAMES = {EventKind.ADMIT_DEVICE.value: "device", EventKind.ADMIT_HOST.value: "host"}
 
 
 def run(arguments: argparse.Namespace) -> ExitCode:
@@ -30,9 +32,15 @@ def run(arguments: argparse.Namespace) -> ExitCode:
 def _write(located: Located, num_held: int, num_keys: int) -> None:
     rows: list[tuple[str | int, ...]] = []
     for run in located.runs:
-        names = ", ".join(located.holders[index].instance for index in run.holders)
+        names = ", ".join(_holders(located, run))
         rows.append((f"{run.start} to {run.start + run.count - 1}", run.count, names, run.more))
     if rows:
         write_table(Table(("chunks", "number", "holders, best first", "more"), rows))
     note = "; the directory is still being filled" if located.partial else ""
     write_line(f"{num_held} of {num_keys} chunks are held{note}")
+
+
+def _holders(located: Located, run: HolderRun) -> list[str]:
+    names = [located.holders[index].instance for index in run.holders]
+    tiers = [_TIER_NAMES.get(tier, str(tier)) for tier in run.tiers]
+    return [f"{name} ({tier})" for name, tier in zip(names, tiers, strict=False)] or names

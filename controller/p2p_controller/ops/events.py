@@ -17,5 +17,8 @@ def events(state: ControllerState, message: Events, now_s: float) -> FeedStatus 
     if refusal is not None:
         return refusal
     if message.kinds:
+        bits = member.feed.live.mask
         member.feed.take_events(message)
+        if member.feed.live.mask != bits:  # its first chunk in a tier
+            state.groups[member.namespace_id].on_holders_changed()
     return state.status_of(member)

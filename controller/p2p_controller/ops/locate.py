@@ -50,14 +50,16 @@ def _with_holders(
 ) -> tuple[tuple[HolderRun, ...], tuple[Holder, ...]]:
     """Returns runs that point into a list of holders, each of which is listed once."""
     index_by_member: dict[Member, int] = {}
-    best_by_mask: dict[int, tuple[int, ...]] = {}
+    best_by_mask: dict[int, tuple[tuple[int, ...], bytes]] = {}
     runs: list[HolderRun] = []
     for start, count, mask in found:
-        indexes = best_by_mask.get(mask)
-        if indexes is None:
+        indexes, tiers = best_by_mask.get(mask, ((), b""))
+        if not indexes:
             best = group.best_holders(mask, MAX_HOLDERS)
             indexes = tuple(index_by_member.setdefault(m, len(index_by_member)) for m in best)
-            best_by_mask[mask] = indexes
+            tiers = bytes(member.feed.live.tier_of(mask) for member in best)
+            best_by_mask[mask] = indexes, tiers
         more = mask.bit_count() - len(indexes)
-        runs.append(HolderRun(start=start, count=count, holders=indexes, more=more))
+        run = HolderRun(start=start, count=count, holders=indexes, more=more, tiers=tiers)
+        runs.append(run)
     return tuple(runs), tuple(holder_of(member, now_s) for member in index_by_member)

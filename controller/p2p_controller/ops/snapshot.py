@@ -16,8 +16,8 @@ def snapshot(state: ControllerState, message: SnapshotPage, now_s: float) -> Fee
     refusal = refuse_bad_batch(state, message)
     if refusal is not None:
         return refusal
-    live = member.feed.live
+    bits = member.feed.live.mask
     member.feed.take_page(message, now_s)
-    if member.feed.live is not live:
+    if member.feed.live.mask != bits:
         state.groups[member.namespace_id].on_holders_changed()
     return state.status_of(member)

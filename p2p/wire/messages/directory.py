@@ -68,7 +68,7 @@ class Heartbeat(Message, frozen=True, kw_only=True):
 
     Attributes:
         last_seq: sequence number of the last event that the instance ever made.
-        view_hash: of all keys in its index after that event.
+        view_hash: of all entries of its index after that event, see `p2p.view_hash`.
         load_bytes: bytes that it lends at this moment.
         orders_done: orders carried out since the last acknowledged heartbeat, with chunk counts.
     """
@@ -220,19 +220,22 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HolderRun(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """Consecutive chunks with the same holders.
+    """Consecutive chunks with the same holders, at each of them in one tier.
 
     Attributes:
         start: position of the first chunk among the asked keys.
         count: number of chunks.
         holders: indexes into `Located.holders`, best first, 8 at most.
         more: holders beyond those.
+        tiers: where each of the holders keeps these chunks, one byte each as in `Events.kinds`;
+            empty if that is not known.
     """
 
     start: Unsigned
     count: Unsigned
     holders: tuple[int, ...]
     more: Unsigned = 0
+    tiers: Annotated[bytes, msgspec.Meta(max_length=8)] = b""
 
 
 class Located(Message, frozen=True, kw_only=True):

@@ -4,11 +4,13 @@ import pytest
 
 from p2p.backend.feed import EventFeed, Snapshot
 from p2p.backend.index import Index
-from p2p.keys import ChunkKey, view_hash_of
+from p2p.keys import ChunkKey
+from p2p.view_hash import view_hash_of
 from p2p.wire.messages import EventKind
 from tests.unit.backend.builders import entry, prompt
 
 ADMIT, EVICT = EventKind.ADMIT_HOST, EventKind.EVICT
+HOST = ADMIT.value
 KEYS = prompt(6)
 
 
@@ -81,7 +83,9 @@ def test_the_view_hash_is_that_of_what_is_here_now():
     feed = _feed()
     feed.append(EVICT, KEYS[0], "")
     feed.append(ADMIT, KEYS[0], "t")
-    expected = view_hash_of(KEYS[0], "t") + sum(view_hash_of(key, "") for key in KEYS[1:])
+    expected = view_hash_of(KEYS[0], "t", HOST) + sum(
+        view_hash_of(key, "", HOST) for key in KEYS[1:]
+    )
     assert feed.view_hash == expected % 2**64
     for key in KEYS[1:]:
         feed.append(EVICT, key, "")

@@ -5,9 +5,10 @@ import pytest
 
 from p2p.agent.slots import SlotState
 from p2p.backend.leases import LeaseLimits
-from p2p.keys import view_hash_of
 from p2p.layout import Layout
+from p2p.view_hash import view_hash_of
 from p2p.wire.messages import (
+    EventKind,
     LeaseBusy,
     LeaseGranted,
     LeaseRelease,
@@ -26,6 +27,7 @@ from tests.unit.backend.builders import (
     put,
 )
 
+HOST = EventKind.ADMIT_HOST.value
 KEYS = prompt(4)
 
 
@@ -72,7 +74,7 @@ def test_a_chunk_is_told_once_it_is_committed():
     assert (core.feed.last_seq, len(core.index)) == (0, 0)
     for placement in placements:
         core.commit(placement, (7,), "t")
-    assert core.feed.view_hash == sum(view_hash_of(key, "t") for key in KEYS) % 2**64
+    assert core.feed.view_hash == sum(view_hash_of(key, "t", HOST) for key in KEYS) % 2**64
     core.check_integrity()
 
 
@@ -90,7 +92,7 @@ def test_a_full_pool_evicts_old_leaves_and_says_so():
     assert len(put(core, new)) == 2
     assert {entry.key for entry in core.index} == {*KEYS[:2], *new}
     assert core.counters["evicted_chunks"] == 2
-    assert core.feed.view_hash == sum(view_hash_of(e.key, "") for e in core.index) % 2**64
+    assert core.feed.view_hash == sum(view_hash_of(e.key, "", HOST) for e in core.index) % 2**64
     core.check_integrity()
 
 
@@ -129,7 +131,7 @@ def test_a_chunk_of_one_tenant_becomes_everybody_s_when_it_is_stored_for_all():
     assert core.index.prefix(KEYS, "u") == []
     put(core, KEYS[:1], "")
     assert len(core.index.prefix(KEYS, "u")) == 1
-    assert core.feed.view_hash == view_hash_of(KEYS[0], "")
+    assert core.feed.view_hash == view_hash_of(KEYS[0], "", HOST)
 
 
 def test_a_chunk_of_two_tenants_is_lent_to_both_and_goes_from_both():

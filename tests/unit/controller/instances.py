@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from p2p.keys import ChunkKey, Namespace, join_keys, view_hash_of
+from p2p.keys import ChunkKey, Namespace, join_keys
 from p2p.layout import Layout
+from p2p.view_hash import VIEW_HASH_MASK, view_hash_of
 from p2p.wire.codec import RequestId
 from p2p.wire.exchange import Outgoing, Sender
 from p2p.wire.messages import (
@@ -31,7 +32,6 @@ LAYOUT = Layout(
 )
 SENDER = Sender(b"route", RequestId(7))
 EVICT, DEVICE, HOST = 0, 1, 2
-HASH_MASK = (1 << 64) - 1
 
 
 def key(number: int) -> ChunkKey:
@@ -54,7 +54,7 @@ class Instance:
     address: str = ""
     ranks: tuple[RankEndpoint, ...] = ()
     last_seq: int = 0
-    index: set[tuple[str, ChunkKey]] = field(default_factory=set)
+    index: dict[tuple[str, ChunkKey], int] = field(default_factory=dict)  # to tiers
 
     def register(self) -> Register:
         return Register(
@@ -72,7 +72,7 @@ class Instance:
         first = self.last_seq + 1
         for kind, number in changes:
             entry = (tenant, key(number))
-            self.index.discard(entry) if kind == EVICT else self.index.add(entry)
+            self.index.pop(entry, None) if kind == EVICT else self.index.update({entry: kind})
         self.last_seq += len(changes)
         blob, key_bytes = join_keys(key(number) for _, number in changes)
         return Events(
@@ -117,7 +117,8 @@ class Instance:
             incarnation=self.incarnation,
             epoch=self.epoch,
             last_seq=self.last_seq,
-            view_hash=sum(view_hash_of(k, tenant) for tenant, k in self.index) & HASH_MASK,
+            view_hash=sum(view_hash_of(k, tenant, tier) for (tenant, k), tier in self.index.items())
+            & VIEW_HASH_MASK,
             num_chunks=len(self.index),
             load_bytes=load_bytes,
             orders_done=orders_done,

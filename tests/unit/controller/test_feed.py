@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from p2p.wire.messages import Events, Refusal, RefusalCode, SnapshotPage, Want
 from p2p_controller.feed import HISTORY_EVENTS
-from tests.unit.controller.instances import Controller, Instance, key
+from tests.unit.controller.instances import DEVICE, HOST, Controller, Instance, key
 
 
 def test_batches_are_acknowledged_up_to_their_last_event():
@@ -65,7 +65,7 @@ def test_nothing_behind_a_gap_is_applied():
     lost = p.admit(1)
     controller.send(p.admit(2))
     controller.send(p.admit(3))
-    assert controller.core.entries_of("p") == set()
+    assert controller.core.entries_of("p") == {}
     assert controller.status_after(lost).acked_seq == 3
     assert controller.count("gaps") == 1
 
@@ -95,13 +95,23 @@ def test_a_lost_last_batch_is_noticed_by_the_heartbeat():
 def test_drift_is_noticed_by_the_heartbeat_and_repaired_by_a_snapshot():
     controller = Controller()
     p = controller.joined("p", 1, 2)
-    p.index = {("", key(1)), ("", key(5))}  # its index changed and no event told
+    p.index = {("", key(1)): DEVICE, ("", key(5)): DEVICE}  # its index changed and no event told
     for _ in range(3):
         assert controller.status_after(p.heartbeat()).want is Want.SNAPSHOT
     assert controller.count("drifts") == 1
     status = controller.status_after(p.page(1, 0, [1, 5], last=True, start_seq=2))
     assert status.want is Want.NOTHING
     assert controller.is_equal(p)
+    assert controller.status_after(p.heartbeat()).want is Want.NOTHING
+
+
+def test_a_wrong_tier_is_drift_as_well():
+    controller = Controller()
+    p = controller.joined("p", 1, 2)
+    p.index["", key(1)] = HOST
+    assert controller.status_after(p.heartbeat()).want is Want.SNAPSHOT
+    page = p.page(1, 0, [1, 2], last=True, start_seq=2)
+    controller.send(msgspec.structs.replace(page, kinds=bytes([HOST, DEVICE])))
     assert controller.status_after(p.heartbeat()).want is Want.NOTHING
 
 
@@ -133,14 +143,14 @@ def test_a_snapshot_begins_ahead_of_what_is_acknowledged():
     controller.send(p.admit(8))
     status = controller.status_after(p.page(1, 1, [2], last=True, start_seq=1000))
     assert (status.acked_seq, status.want) == (1002, Want.NOTHING)
-    assert controller.core.entries_of("p") == {("", key(n)) for n in (1, 2, 7, 8)}
+    assert controller.core.entries_of("p").keys() == {("", key(n)) for n in (1, 2, 7, 8)}
 
 
 def test_a_missing_page_is_told_by_the_last_one_taken():
     controller = Controller()
     p = controller.joined("p")
     pages = [p.page(1, n, [n], last=n == 3, start_seq=0) for n in range(4)]
-    p.index = {("", key(n)) for n in range(4)}
+    p.index = {("", key(n)): DEVICE for n in range(4)}
     assert controller.status_after(pages[0]).synced_page == 0
     assert controller.status_after(pages[2]).synced_page == 0
     assert controller.status_after(pages[3]).synced_page == 0
@@ -161,7 +171,7 @@ def test_pages_of_a_superseded_snapshot_change_nothing():
     assert controller.status_after(old[1]).sync == 2
     controller.send(p.page(2, 1, [2], last=True, start_seq=0))
     controller.send(old[1])
-    p.index = {("", key(1)), ("", key(2))}
+    p.index = {("", key(1)): DEVICE, ("", key(2)): DEVICE}
     assert controller.is_equal(p)
     assert controller.count("pages_superseded") == 2
 
@@ -247,7 +257,7 @@ def test_a_batch_that_cannot_be_meant_is_refused_as_a_whole(field, changes):
     reply = controller.send(msgspec.structs.replace(p.admit(1), **changes))
     assert isinstance(reply, Refusal)
     assert (reply.code, reply.field) == (RefusalCode.MALFORMED, field)
-    assert controller.core.entries_of("p") == set()
+    assert controller.core.entries_of("p") == {}
     assert controller.count("malformed") == 1
 
 

@@ -6,7 +6,7 @@ import pytest
 from p2p.keys import Namespace
 from p2p.layout import ByteOrder
 from p2p.wire.messages import Locate, Refusal, RefusalCode
-from tests.unit.controller.instances import LAYOUT, NAMESPACE, Controller
+from tests.unit.controller.instances import DEVICE, HOST, LAYOUT, NAMESPACE, Controller
 
 
 def test_a_chain_that_nobody_holds_has_no_runs():
@@ -131,3 +131,30 @@ def test_holders_carry_what_a_reader_needs():
     controller.now_s += 0.25
     (holder,) = controller.locate(1).holders
     assert (holder.address, holder.incarnation, holder.age_ms) == ("tcp://10.0.0.9:7700", 1, 250)
+
+
+def test_every_holder_of_a_run_is_named_with_its_tier():
+    controller = Controller()
+    p = controller.joined("p", 1, 2, 3)
+    q = controller.joined("q", 1)
+    controller.send(q.change((HOST, 2), (HOST, 3)))
+    controller.send(p.heartbeat(load_bytes=1))
+    first, second = controller.locate(1, 2, 3).runs
+    assert (first.start, first.count, first.tiers) == (0, 1, bytes([DEVICE, DEVICE]))
+    assert (second.start, second.count, second.tiers) == (1, 2, bytes([HOST, DEVICE]))
+    controller.send(q.change((DEVICE, 2)))
+    controller.send(p.change((HOST, 3)))
+    tiers = [run.tiers for run in controller.locate(1, 2, 3).runs]
+    assert tiers == [bytes([DEVICE, DEVICE]), bytes([HOST, HOST])]
+    assert controller.is_equal(p)
+    assert controller.is_equal(q)
+
+
+def test_a_holder_of_two_tenants_entries_counts_once_with_its_nearest_tier():
+    controller = Controller()
+    p = controller.joined("p")
+    controller.send(p.change((HOST, 1)))
+    controller.send(p.change((DEVICE, 1), tenant="acme"))
+    (run,) = controller.locate(1, tenant="acme").runs
+    assert (run.holders, run.more, run.tiers) == ((0,), 0, bytes([DEVICE]))
+    assert controller.locate(1).runs[0].tiers == bytes([HOST])

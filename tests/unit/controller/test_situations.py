@@ -42,7 +42,8 @@ def test_a_chain_is_covered_by_two_tiers_of_one_instance():
     p = controller.joined("p")
     controller.send(p.change(*((DEVICE, number) for number in range(1, 51))))
     controller.send(p.change(*((HOST, number) for number in range(51, 101))))
-    assert controller.runs(*range(1, 101)) == [(0, 100, ["p"])]
+    assert controller.runs(*range(1, 101)) == [(0, 50, ["p"]), (50, 50, ["p"])]
+    assert [run.tiers for run in controller.locate(*range(1, 101)).runs] == [b"\1", b"\2"]
 
 
 def test_changes_during_a_snapshot_are_not_lost():
@@ -53,7 +54,7 @@ def test_changes_during_a_snapshot_are_not_lost():
     controller.send(p.evict(1))
     controller.send(p.admit(9))
     controller.send(p.page(1, 1, [2], last=True, start_seq=start))
-    assert controller.core.entries_of("p") == {("", key) for key in keys(2, 9)}
+    assert controller.core.entries_of("p").keys() == {("", key) for key in keys(2, 9)}
 
 
 def test_a_snapshot_that_died_does_not_block_the_next_one():

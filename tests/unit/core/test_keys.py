@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2p.errors import ArgumentError
-from p2p.keys import ChunkKey, Namespace, chunk_keys, join_keys, split_keys, view_hash_of
+from p2p.keys import ChunkKey, Namespace, chunk_keys, join_keys, split_keys
 
 TOKENS = list(range(12))
 NAMESPACE = Namespace(model="m", weights_digest="0123456789abcdef", kv_dtype="bfloat16")
@@ -108,8 +108,3 @@ def test_keys_of_different_lengths_are_not_joined(lengths):
 def test_a_blob_that_is_no_whole_number_of_keys_is_not_split():
     with pytest.raises(ArgumentError, match="no multiple of key_bytes = 32"):
         split_keys(bytes(33), 32)
-
-
-def test_view_hashes_are_frozen():
-    assert view_hash_of(b"k" * 32, "") == 17674973863822650663
-    assert view_hash_of(b"k" * 32, "t") == 11244158941711541010

@@ -110,7 +110,7 @@ CONTROLLER_REPLIES: tuple[wire.ControllerReply, ...] = (
     ),
     wire.Located(
         epoch=5,
-        runs=(wire.HolderRun(start=0, count=2, holders=(0, 1), more=3),),
+        runs=(wire.HolderRun(start=0, count=2, holders=(0, 1), more=3, tiers=b"\1\2"),),
         holders=(
             wire.Holder(instance="p", incarnation=3, address="tcp://h:1", host="h", age_ms=7),
             wire.Holder(instance="q", incarnation=4, address="tcp://h:2", load_bytes=1),
