@@ -16,6 +16,7 @@ import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 _BUFFER_BYTES = 1 << 20
 _LOOK_S = 0.5
@@ -60,11 +61,12 @@ class Drain:
         num_bytes: thrown away so far.
     """
 
+    _lock: ClassVar = threading.Lock()  # of this process, as are its open files
+    _own: ClassVar[set[int]] = set()  # descriptors of second holds
+
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._selector = selectors.DefaultSelector()
         self._draining: dict[int, _Draining] = {}
-        self._own: set[int] = set()  # descriptors of second holds
         self._thread: threading.Thread | None = None
         self.num_bytes = 0
 
