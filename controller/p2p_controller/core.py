@@ -14,6 +14,7 @@ from p2p.wire.messages import (
     ControllerRequest,
     Deregister,
     Events,
+    GetMetrics,
     GetStatus,
     Heartbeat,
     ListInstances,
@@ -25,12 +26,14 @@ from p2p.wire.messages import (
     Shutdown,
     SnapshotPage,
 )
+from p2p_controller.handling import HandlingTimes
 from p2p_controller.ops.clear import clear
 from p2p_controller.ops.deregister import deregister
 from p2p_controller.ops.events import events
 from p2p_controller.ops.heartbeat import heartbeat
 from p2p_controller.ops.instances import instances
 from p2p_controller.ops.locate import locate
+from p2p_controller.ops.metrics import metrics
 from p2p_controller.ops.peers import peers
 from p2p_controller.ops.register import register
 from p2p_controller.ops.shutdown import shutdown
@@ -63,6 +66,11 @@ class ControllerCore:
     def is_shutting_down(self) -> bool:
         """True once somebody asked for the end; nothing but the state is answered any more."""
         return self._state.is_shutting_down
+
+    @property
+    def times(self) -> HandlingTimes:
+        """Where the shell notes how long requests took; shown among the metrics."""
+        return self._state.times
 
     def handle(self, sender: Sender, message: ControllerRequest, now_s: float) -> list[Outgoing]:
         """Returns what is to be sent now: the answer, unless it comes later, and others' answers.
@@ -148,7 +156,7 @@ def _answer_member(
 
 def _answer_question(
     state: ControllerState,
-    message: Locate | ListPeers | ListInstances | GetStatus | Shutdown,
+    message: Locate | ListPeers | ListInstances | GetStatus | GetMetrics | Shutdown,
     now_s: float,
 ) -> ControllerReply:
     match message:
@@ -156,10 +164,22 @@ def _answer_question(
             return locate(state, message, now_s)
         case ListPeers():
             return peers(state, message, now_s)
+        case _:
+            return _answer_people(state, message, now_s)
+
+
+def _answer_people(
+    state: ControllerState,
+    message: ListInstances | GetStatus | GetMetrics | Shutdown,
+    now_s: float,
+) -> ControllerReply:
+    match message:
         case ListInstances():
             return instances(state, now_s)
         case GetStatus():
             return status(state, now_s)
+        case GetMetrics():
+            return metrics(state)
         case Shutdown():
             return shutdown(state)
         case _:

@@ -16,6 +16,7 @@ from p2p.wire.messages import (
     SnapshotPage,
     Want,
 )
+from p2p_controller.handling import HandlingTimes
 from p2p_controller.members import Member, Members
 from p2p_controller.orders import MAX_ORDERS, Orders
 from p2p_controller.settings import ControllerSettings
@@ -41,6 +42,7 @@ class ControllerState:
         self.settings = settings
         self.epoch = epoch
         self.counters: Counter[str] = Counter()
+        self.times = HandlingTimes()
         self.members = Members(settings.silent_after_s, settings.forget_after_s, self.counters)
         self.groups: dict[NamespaceId, Group] = {}
         self.orders = Orders(epoch, self.counters)

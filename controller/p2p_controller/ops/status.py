@@ -18,4 +18,5 @@ def status(state: ControllerState, now_s: float) -> ControllerStatus:
         num_entries=sum(member.feed.live.num_entries for member in members),
         partial=state.is_partial(now_s),
         counters={name: number for name, number in sorted(state.counters.items()) if number},
+        closing=state.is_shutting_down,
     )

@@ -8,11 +8,15 @@ not compared between machines. ``docs/protocol.md`` tells who sends what when.
 from p2p.wire.messages.admin import (
     Clear,
     Cleared,
+    ControllerMetrics,
     ControllerStatus,
+    GetMetrics,
     GetStatus,
     InstanceList,
     InstanceView,
     ListInstances,
+    NamespaceMetrics,
+    RequestMetrics,
     Shutdown,
 )
 from p2p.wire.messages.base import (
@@ -74,6 +78,7 @@ ControllerRequest = (
     | ListPeers
     | ListInstances
     | GetStatus
+    | GetMetrics
     | Clear
     | Shutdown
 )
@@ -86,6 +91,7 @@ ControllerReply = (
     | PeerList
     | InstanceList
     | ControllerStatus
+    | ControllerMetrics
     | Cleared
 )
 PeerRequest = (
@@ -102,6 +108,7 @@ __all__ = [
     "ChannelOffer",
     "Clear",
     "Cleared",
+    "ControllerMetrics",
     "ControllerReply",
     "ControllerRequest",
     "ControllerStatus",
@@ -111,6 +118,7 @@ __all__ = [
     "EventKind",
     "Events",
     "FeedStatus",
+    "GetMetrics",
     "GetStatus",
     "Heartbeat",
     "Hello",
@@ -134,6 +142,7 @@ __all__ = [
     "Locate",
     "Located",
     "Message",
+    "NamespaceMetrics",
     "Order",
     "PeerList",
     "PeerReply",
@@ -145,6 +154,7 @@ __all__ = [
     "Register",
     "Registered",
     "ReportMismatch",
+    "RequestMetrics",
     "Shutdown",
     "SnapshotPage",
     "TakeOver",

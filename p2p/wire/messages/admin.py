@@ -54,6 +54,46 @@ class ControllerStatus(Message, frozen=True, kw_only=True):
     num_entries: Unsigned
     partial: bool
     counters: dict[str, int]
+    closing: bool = False
+
+
+class GetMetrics(Message, frozen=True, kw_only=True):
+    """What is where, and how long do requests take? Asked by monitoring, beside `GetStatus`."""
+
+
+class NamespaceMetrics(msgspec.Struct, frozen=True, kw_only=True):
+    """Sizes of one namespace."""
+
+    namespace: str
+    model: str
+    num_alive: Unsigned
+    num_silent: Unsigned
+    num_keys: Unsigned
+    num_entries: Unsigned
+
+
+class RequestMetrics(msgspec.Struct, frozen=True, kw_only=True):
+    """How many requests of one kind came, and how long some took from decoded to answered.
+
+    Attributes:
+        kind: name of the message.
+        num: of them.
+        num_by_bucket: of those whose time was taken, one in 16: bucket b counts those below 2**b
+            microseconds that are in no earlier bucket; the last one counts the rest.
+        total_ns: of those in buckets.
+    """
+
+    kind: str
+    num: Unsigned
+    num_by_bucket: tuple[Unsigned, ...]
+    total_ns: Unsigned
+
+
+class ControllerMetrics(Message, frozen=True, kw_only=True):
+    """Answer to `GetMetrics`."""
+
+    namespaces: tuple[NamespaceMetrics, ...]
+    requests: tuple[RequestMetrics, ...]
 
 
 class Clear(Message, frozen=True, kw_only=True):

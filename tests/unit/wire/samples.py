@@ -87,6 +87,7 @@ CONTROLLER_REQUESTS: tuple[wire.ControllerRequest, ...] = (
     wire.ListInstances(),
     wire.ListPeers(instance="p", incarnation=3),
     wire.GetStatus(),
+    wire.GetMetrics(),
     wire.Clear(namespace="n", instance="p", timeout_ms=1),
     wire.Shutdown(),
 )
@@ -147,6 +148,20 @@ CONTROLLER_REPLIES: tuple[wire.ControllerReply, ...] = (
         num_entries=1,
         partial=False,
         counters={"gaps": 3},
+        closing=True,
+    ),
+    wire.ControllerMetrics(
+        namespaces=(
+            wire.NamespaceMetrics(
+                namespace=NAMESPACE.id,
+                model="tiny",
+                num_alive=1,
+                num_silent=2,
+                num_keys=3,
+                num_entries=4,
+            ),
+        ),
+        requests=(wire.RequestMetrics(kind="Locate", num=9, num_by_bucket=(0, 1, 2), total_ns=5),),
     ),
     wire.Cleared(num_chunks_by_instance={"p": 3}, missing=("q",)),
 )
