@@ -2,31 +2,22 @@
 
 import argparse
 from contextlib import closing
-
-import msgspec
+from typing import TYPE_CHECKING
 
 from p2p.errors import PeerUnreachableError
 from p2p.wire.context import WireContext
 from p2p.wire.decoders import PEER_REPLIES
-from p2p.wire.messages import InstanceView, LeaseList, LeaseView, ListLeases
+from p2p.wire.messages import InstanceView, LeaseList, ListLeases
 from p2p.wire.requester import Requester
 from p2p_controller.cli.asking import connect, keys_of
 from p2p_controller.cli.exit_code import ExitCode
 from p2p_controller.cli.output import Table, write_json, write_line, write_table
+from p2p_controller.views import LeaseReport
+
+if TYPE_CHECKING:
+    from p2p.wire.messages import LeaseView
 
 _MIB = 1 << 20
-
-
-class _Report(msgspec.Struct, frozen=True):
-    """What the instances said.
-
-    Attributes:
-        leases_by_holder: of each instance that answered.
-        silent: instances that did not.
-    """
-
-    leases_by_holder: dict[str, tuple[LeaseView, ...]]
-    silent: tuple[str, ...]
 
 
 def run(arguments: argparse.Namespace) -> ExitCode:
@@ -45,7 +36,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     return ExitCode.FAILED if report.silent else ExitCode.OK
 
 
-def _ask_all(views: list[InstanceView], arguments: argparse.Namespace) -> _Report:
+def _ask_all(views: list[InstanceView], arguments: argparse.Namespace) -> LeaseReport:
     found: dict[str, tuple[LeaseView, ...]] = {}
     silent: list[str] = []
     with closing(WireContext(keys_of(arguments))) as wire:
@@ -61,10 +52,10 @@ def _ask_all(views: list[InstanceView], arguments: argparse.Namespace) -> _Repor
                 found[view.instance] = answer.leases
             else:
                 silent.append(view.instance)
-    return _Report(found, tuple(silent))
+    return LeaseReport(found, tuple(silent))
 
 
-def _write(report: _Report) -> None:
+def _write(report: LeaseReport) -> None:
     rows: list[tuple[str | int, ...]] = [
         (
             holder,

@@ -7,6 +7,7 @@ from p2p_controller.cli.asking import connect
 from p2p_controller.cli.exit_code import ExitCode
 from p2p_controller.cli.output import Table, write_json, write_line, write_table
 from p2p_controller.cli.prompt_keys import keys_of_prompt
+from p2p_controller.views import LocateReport
 
 _TIER_NAMES = {EventKind.ADMIT_DEVICE.value: "device", EventKind.ADMIT_HOST.value: "host"}
 
@@ -21,12 +22,12 @@ def run(arguments: argparse.Namespace) -> ExitCode:
             instance=arguments.as_instance,
             tenant=arguments.tenant,
         )
-    num_held = sum(run.count for run in located.runs)
+    report = LocateReport.of(located, len(keys))
     if arguments.json:
-        write_json({"num_keys": len(keys), "num_held": num_held, "located": located})
+        write_json(report)
     else:
-        _write(located, num_held, len(keys))
-    return ExitCode.OK if num_held == len(keys) else ExitCode.FAILED
+        _write(located, report.num_held, len(keys))
+    return ExitCode.OK if report.num_held == len(keys) else ExitCode.FAILED
 
 
 def _write(located: Located, num_held: int, num_keys: int) -> None:
