@@ -1,18 +1,26 @@
-"""The controller's process around its core: one socket, one thread, a clock. Decides nothing."""
+"""The controller's process around its core: one socket, one thread, a clock. Decides nothing.
+
+HTTP, where it is on, has a thread of its own and asks over ZMQ like anybody else.
+"""
 
 import logging
 import os
 import time
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
+from p2p.errors import ConfigError
 from p2p.wire.context import WireContext
-from p2p.wire.curve import load_keys
+from p2p.wire.curve import CurveKeys, load_keys
 from p2p.wire.decoders import CONTROLLER_REQUESTS
 from p2p.wire.exchange import Outgoing, Sender
 from p2p.wire.messages import ControllerRequest, GetStatus
 from p2p.wire.responder import Responder
 from p2p_controller.core import ControllerCore
 from p2p_controller.settings import ControllerSettings
+
+if TYPE_CHECKING:
+    from p2p_controller.http.front import HttpFront
 
 logger = logging.getLogger(__name__)
 _MAX_WAIT_S = 0.5
@@ -52,15 +60,17 @@ class ControllerServer:
         core: what decides.
 
     Raises:
-        ConfigError: the address is malformed or in use, or a key file is missing.
+        ConfigError: an address is malformed or in use, a key file or the extra is missing.
     """
 
     def __init__(self, settings: ControllerSettings) -> None:
         keys = load_keys(settings.keys_dir, settings.key_name) if settings.keys_dir else None
         self.core = ControllerCore(settings, new_epoch())
+        self._times = self.core.times
         self._clock = ListeningClock()
         self._is_stopped = False
         self._has_served = False
+        self._http: HttpFront | None = None
         self._wire = WireContext(keys)
         try:
             self._responder: Responder[ControllerRequest] = Responder(
@@ -70,14 +80,28 @@ class ControllerServer:
             self._wire.close()
             raise
         self.address = self._responder.address
+        try:
+            self._http = _http_front(settings, self.address, keys)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def http_address(self) -> str:
+        """URL of the HTTP side with the real port; empty if it is off."""
+        return "" if self._http is None else self._http.address
 
     def serve(self) -> None:
         """Answers until `stop`, or until somebody asks for the end. Blocks."""
         logger.info("controller of epoch %d serves %s", self.core.epoch, self.address)
         self._has_served = True
+        if self._http is not None:
+            self._http.start()
         try:
             self._responder.serve(self)
         finally:
+            if self._http is not None:
+                self._http.stop()
             self._wire.close()
         logger.info("controller of epoch %d has ended", self.core.epoch)
 
@@ -89,15 +113,22 @@ class ControllerServer:
     def close(self) -> None:
         """Gives the address back, if `serve` never ran."""
         if not self._has_served:
+            if self._http is not None:
+                self._http.close()
             self._responder.close()
             self._wire.close()
 
     def handle(self, sender: Sender, message: ControllerRequest) -> Iterable[Outgoing]:
-        """Passes a message to the core, and what was dropped before it."""
+        """Passes a message to the core with what the shell counted; times some of them."""
         if isinstance(message, GetStatus):
-            for kind, number in self._responder.dropped.items():
-                self.core.count(f"dropped_{kind}", number)
-        return self.core.handle(sender, message, self._clock.now_s())
+            self._count_what_happened()
+        kind = type(message)
+        if not self._times.count(kind):
+            return self.core.handle(sender, message, self._clock.now_s())
+        start_ns = time.perf_counter_ns()
+        outgoing = self.core.handle(sender, message, self._clock.now_s())
+        self._times.note(kind, time.perf_counter_ns() - start_ns)
+        return outgoing
 
     def tick(self) -> Iterable[Outgoing]:
         """Passes the time to the core, and ends the loop when all is said."""
@@ -111,6 +142,25 @@ class ControllerServer:
         """Returns the time until the core's next deadline."""
         now_s = self._clock.now_s()
         return min(self.core.next_deadline_s(now_s) - now_s, _MAX_WAIT_S)
+
+    def _count_what_happened(self) -> None:
+        for kind, number in self._responder.dropped.items():
+            self.core.count(f"dropped_{kind}", number)
+        if self._http is not None:
+            self.core.count("http_ended", self._http.num_ended)
+
+
+def _http_front(
+    settings: ControllerSettings, controller: str, keys: CurveKeys | None
+) -> "HttpFront | None":
+    if not settings.http:
+        return None
+    try:
+        from p2p_controller.http.front import HttpFront  # noqa: PLC0415
+    except ImportError as error:
+        reason = f"{error}; HTTP is in the extra: pip install 'p2p-kv[controller]'"
+        raise ConfigError("controller.http", settings.http, reason) from error
+    return HttpFront(settings, controller, keys)
 
 
 def new_epoch() -> int:

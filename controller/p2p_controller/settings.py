@@ -1,5 +1,6 @@
 """Settings of the controller: table ``[controller]``, environment ``P2P_CONTROLLER_*``."""
 
+import re
 from typing import ClassVar
 
 from p2p.config import Settings
@@ -8,6 +9,7 @@ from p2p.errors import ConfigError
 DEFAULT_ADDRESS = "tcp://127.0.0.1:7600"
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _DAY_S = 86_400.0
+_HTTP_ADDRESS = re.compile(r"^(?:\[([0-9a-fA-F:.%]+)\]|([^\s:/\[\]]+)):(\d{1,5}|\*)$")
 
 
 class ControllerSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -22,6 +24,8 @@ class ControllerSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fie
         max_kept_events: events kept per instance while earlier ones or a snapshot are missing.
         keys_dir: folder of CURVE keys; empty runs without authentication.
         key_name: whose secret key in that folder is the controller's.
+        http: HOST:PORT of the HTTP side, port ``*`` takes a free one; empty for none.
+        http_token_file: holds the word that HTTP requests must show to change something.
         log_level: of the process's log on stderr.
     """
 
@@ -35,6 +39,8 @@ class ControllerSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fie
     max_kept_events: int = 1 << 18
     keys_dir: str = ""
     key_name: str = "controller"
+    http: str = ""
+    http_token_file: str = ""
     log_level: str = "INFO"
 
     def check(self) -> None:
@@ -56,6 +62,22 @@ class ControllerSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fie
         if self.keys_dir and not self.key_name:
             raise ConfigError("controller.key_name", self.key_name, "a name in keys_dir")
 
+        if self.http:
+            http_host_and_port(self.http)
+
     def _check_range(self, key: str, value: float, lowest: float, highest: float) -> None:
         if not lowest <= value <= highest:  # also refuses NaN
             raise ConfigError(f"controller.{key}", value, f"between {lowest:g} and {highest:g}")
+
+
+def http_host_and_port(address: str) -> tuple[str, int]:
+    """Returns the parts of the setting ``http``; port 0 takes a free one.
+
+    Raises:
+        ConfigError: it is no HOST:PORT.
+    """
+    match = _HTTP_ADDRESS.match(address)
+    port = 0 if match is None or match[3] == "*" else int(match[3])
+    if match is None or port > 65535:
+        raise ConfigError("controller.http", address, "use HOST:PORT, such as 127.0.0.1:7680")
+    return match[1] or match[2], port

@@ -62,7 +62,9 @@ class ControllerProcess:
             stderr=subprocess.PIPE,
             text=True,
         )
-        self.address = str(self._ready()["address"])
+        ready = self._ready()
+        self.address = str(ready["address"])
+        self.http = str(ready["http"])
 
     def cli(self, *words: str) -> "subprocess.CompletedProcess[str]":
         """Runs a command against this controller."""

@@ -70,6 +70,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     _add_locate(commands)
     _add_clear(commands)
     _add_keys(commands)
+    commands.add("dashboard", "Print the Grafana dashboard, ready to be imported.")
     commands.add_asking("shutdown", "End the controller, orderly.")
     return parser.parse_args(argv)
 
@@ -78,6 +79,7 @@ def _add_serve(commands: _Commands) -> None:
     command = commands.add("serve", "Run a controller.", texts.SERVE)
     command.add_argument("--config", metavar="FILE", help="TOML file with a table [controller]")
     command.add_argument("--bind", metavar="ADDRESS", help="tcp://HOST:PORT; port * is any")
+    command.add_argument("--http", metavar="HOST:PORT", help="also serve HTTP; port * is any")
     command.add_argument("--keys-dir", metavar="DIR", help="folder of CURVE keys")
     command.add_argument("--key-name", metavar="NAME", help="our key (default: controller)")
     command.add_argument(

@@ -15,7 +15,7 @@ from p2p_controller.settings import ControllerSettings
 def run(arguments: argparse.Namespace) -> ExitCode:
     """Serves until a signal or a request to end."""
     overrides = parse_assignments(ControllerSettings, arguments.set)
-    for key in ("bind", "keys_dir", "key_name"):
+    for key in ("bind", "http", "keys_dir", "key_name"):
         overrides[key] = getattr(arguments, key) or overrides.get(key)
     settings = load_settings(ControllerSettings, file=arguments.config, overrides=overrides)
     logging.basicConfig(
@@ -27,9 +27,11 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())
     if arguments.json:
-        write_json({"event": "ready", "address": server.address, "epoch": server.core.epoch})
+        ready = {"event": "ready", "address": server.address, "epoch": server.core.epoch}
+        write_json({**ready, "http": server.http_address})
     else:
-        write_line(f"p2p-controller is ready at {server.address}")
+        http = f", and at {server.http_address}" if server.http_address else ""
+        write_line(f"p2p-controller is ready at {server.address}{http}")
     sys.stdout.flush()
     server.serve()
     return ExitCode.OK

@@ -4,7 +4,7 @@ import pytest
 
 from p2p.config import load_settings
 from p2p.errors import ConfigError
-from p2p_controller.settings import ControllerSettings
+from p2p_controller.settings import ControllerSettings, http_host_and_port
 
 
 def test_the_defaults_are_sound():
@@ -22,6 +22,10 @@ def test_the_defaults_are_sound():
         ("recovery_s", -1.0),
         ("max_kept_events", 0),
         ("log_level", "LOUD"),
+        ("http", "8080"),
+        ("http", ":8080"),
+        ("http", "h:99999"),
+        ("http", "::1:8080"),
         ("colour", "blue"),
     ],
 )
@@ -51,3 +55,15 @@ def test_environment_and_overrides(tmp_path):
 def test_keys_need_a_name():
     with pytest.raises(ConfigError, match="key_name"):
         ControllerSettings(keys_dir="/k", key_name="").check()
+
+
+@pytest.mark.parametrize(
+    ("address", "parts"),
+    [
+        ("127.0.0.1:8080", ("127.0.0.1", 8080)),
+        ("localhost:*", ("localhost", 0)),
+        ("[::1]:0", ("::1", 0)),
+    ],
+)
+def test_an_http_address_has_two_parts(address, parts):
+    assert http_host_and_port(address) == parts

@@ -8,6 +8,8 @@ import pytest
 from tests.e2e.controller_process import environment
 
 _HEAVY = {"torch", "nixl_cu13", "cupy", "transformers"}
+_HTTP = {"starlette", "uvicorn", "prometheus_client"}
+_INSTANCES = {"p2p.backend", "p2p.agent", "p2p.channel"}
 
 
 @pytest.mark.parametrize(
@@ -15,7 +17,10 @@ _HEAVY = {"torch", "nixl_cu13", "cupy", "transformers"}
     [
         ("p2p", _HEAVY | {"zmq", "numpy"}),
         ("p2p.backend", _HEAVY),
-        ("p2p_controller.server", _HEAVY | {"p2p.backend", "p2p.agent", "p2p.channel", "rich"}),
+        (
+            "p2p_controller.server",
+            _HEAVY | {"p2p.backend", "p2p.agent", "p2p.channel", "rich", *_HTTP},
+        ),
     ],
 )
 def test_an_import_loads_nothing_that_it_does_not_need(module, forbidden):
