@@ -44,6 +44,7 @@ tests: $(READY)  ## All tests, without lint
 bench: $(READY)  ## The benchmarks, one after the other
 	$(BIN)/python tests/bench/fetch.py
 	$(BIN)/python tests/bench/idle.py
+	$(BIN)/python tests/bench/http_beside.py
 	$(BIN)/python tests/bench/verify.py
 	$(BIN)/python tests/bench/striping.py
 	$(BIN)/python tests/bench/hot.py

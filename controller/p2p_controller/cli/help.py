@@ -22,6 +22,7 @@ examples:
   p2p-controller serve --config p2p.toml
   p2p-controller serve --bind 'tcp://127.0.0.1:*' --json      takes a free port and names it
   p2p-controller serve --set silent_after_s=5 --set forget_after_s=120
+  p2p-controller serve --http 127.0.0.1:7680                  also HTTP, with /openapi.json
 """
 LOCATE = """\
 Keys are given as hex words, in a file, or are made from token ids as instances make them.
