@@ -1,4 +1,4 @@
-"""``p2p-controller leases`` shows what is lent, and who does not answer."""
+"""``p2p-controller leases`` and HTTP show what is lent, and who does not answer."""
 
 from contextlib import closing
 
@@ -29,6 +29,7 @@ from tests.e2e.holder_process import (
     keys_of,
     start_backend,
 )
+from tests.e2e.http_client import HttpClient
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -40,7 +41,7 @@ WHO = "borrower"
 
 @pytest.fixture
 def controller():
-    with ControllerProcess() as process:
+    with ControllerProcess("--http", "127.0.0.1:*") as process:
         yield process
 
 
@@ -79,6 +80,8 @@ def test_a_lease_is_shown_while_it_lasts(controller):
             assert (lease["reader"], lease["num_chunks"]) == ("borrower", NUM_CHUNKS)
             assert lease["num_bytes"] == NUM_CHUNKS * LAYOUT.chunk_bytes
             assert 0 < lease["left_ms"] <= 8000
+            (same,) = HttpClient(controller.http).get("/v1/leases").json["leases_by_holder"]["a"]
+            assert {**same, "left_ms": 0} == {**lease, "left_ms": 0}
             row = controller.cli("leases").stdout.splitlines()[-1].split()
             assert row[:4] == ["a", "borrower", str(granted.token), str(NUM_CHUNKS)]
             requester.request(LeaseRelease(instance=WHO, incarnation=1, token=granted.token), 10)
