@@ -98,6 +98,7 @@ class P2PBackend:
                     ahead_bytes=config.ahead_bytes,
                     verify_one_in=_VERIFY_ONE_IN[config.verify],
                     pull=config.pull,
+                    keep=config.keep,
                 ),
             ),
             lock=self._lock,

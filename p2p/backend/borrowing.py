@@ -121,6 +121,7 @@ class Borrowing:
                 lenders = chunks[position].holders  # of a lease that was asked for ahead
                 chunks[position].holders = lenders + [n for n in usable if n not in lenders]
                 chunks[position].width = run.width
+                chunks[position].num_others = max(run.num_others, 1)
         if located.partial and self._orphans[0] is ShortReason.NO_HOLDER:
             self._orphans = (ShortReason.DIRECTORY_PARTIAL, "the directory is recovering")
         self._lose_orphans()
@@ -404,6 +405,7 @@ class Borrowing:
         Those that it names have what it was asked for, or are about to.
         """
         borrower.retry_at_s = now_s + max(retry_after_ms / 1000, _RETRY_MIN_S)
+        self._context.is_sent_elsewhere |= bool(alternates)
         name = borrower.holder.instance
         for holder in named_peers(self._context, alternates, now_s):
             if not self._meet(holder).is_lost:

@@ -35,6 +35,7 @@ class WantedChunk:
         state: where it stands.
         holders: instances still to try, best first.
         width: so many of them are asked at the same time.
+        num_others: other instances that hold it, as far as is known.
         entry: of the own index, pinned, once the chunk is here.
         reason: why the last attempt failed.
         detail: names and numbers of that.
@@ -45,6 +46,7 @@ class WantedChunk:
     state: ChunkState = ChunkState.WANTED
     holders: list[str] = field(default_factory=list)
     width: int = 1
+    num_others: int = 1
     entry: IndexEntry | None = None
     reason: ShortReason = ShortReason.NO_HOLDER
     detail: str = ""

@@ -79,13 +79,8 @@ class Fetch:
         Args:
             guess: a holder to ask ahead of the directory, or instead of it if it is sure.
         """
-        context, index = self._context, self._context.desk.instance.index
-        for chunk in self._chunks:
-            entry = index.get(chunk.key)
-            if entry is not None and entry.is_readable_by(context.tenant):
-                index.pin(entry)
-                index.touch(entry)
-                self._chunks.keep(chunk.position, entry)
+        context = self._context
+        self._take_local()
         self._num_local = self._chunks.first
         if self._num_local == len(self._chunks):
             self._deliver(context.started_s)
@@ -258,6 +253,18 @@ class Fetch:
             return None
         return self._context.started_s + self._context.limits.ahead_wait_s
 
+    def _take_local(self) -> None:
+        """Pins what is here; what was fetched before and is used again has proved its worth."""
+        context, index = self._context, self._context.desk.instance.index
+        for chunk in self._chunks:
+            entry = index.get(chunk.key)
+            if entry is not None and entry.is_readable_by(context.tenant):
+                index.pin(entry)
+                index.touch(entry)
+                if context.limits.keep != "never":
+                    index.keep(entry)
+                self._chunks.keep(chunk.position, entry)
+
     def _on_locate_time(self, now_s: float) -> None:
         if self._is_locating:
             self.on_located(None, now_s)
@@ -319,7 +326,8 @@ class Fetch:
         core, keys = self._context.desk.instance, self._context.keys
         parent = keys[position - 1] if position else None
         placement = Placement(position, keys[position], parent, slot)
-        entry = core.commit(placement, roots, self._context.tenant, num_pins=1)
+        num_others, keep = self._chunks[position].num_others, self._context.limits.keep
+        entry = core.commit_copy(placement, roots, self._context.tenant, num_others, keep)
         core.counters["fetched_chunks"] += 1
         tally.num_chunks += 1
         tally.num_bytes += core.chunk_bytes
@@ -351,17 +359,21 @@ class Fetch:
     def _deliver(self, now_s: float) -> None:
         chunks = self._chunks
         chunks.cut_damaged()
-        kept = [chunks[position].entry for position in range(chunks.first)]
+        first = [chunks[position].entry for position in range(chunks.first)]
+        kept = [entry for entry in first if entry is not None]
         for position in range(chunks.first, len(chunks)):
             entry = chunks[position].entry
             if entry is not None:
                 self._context.desk.instance.unpin(entry)
+        if self._context.is_sent_elsewhere and self._context.limits.keep == "hot":
+            for entry in kept:  # many want these: others may be sent here
+                self._context.desk.instance.index.keep(entry)
         is_complete = chunks.first == len(chunks)
         missing = None if is_complete else chunks[chunks.first]
         self._phases_s["done"] = now_s - self._context.started_s
         tallies = [borrower.tally for borrower in self._borrowing.borrowers]
         self.outcome = FetchOutcome(
-            entries=[entry for entry in kept if entry is not None],
+            entries=kept,
             reason=missing.reason if missing else ShortReason.COMPLETE,
             detail=missing.detail if missing else "",
             num_local=self._num_local,

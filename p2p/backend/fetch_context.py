@@ -44,6 +44,7 @@ class FetchLimits:
         hedge_share: so much of a fetch may be read a second time where the first read is late.
         pull: ``auto`` leaves to the engine what would take longer to read, ``always`` reads,
             ``never`` does not.
+        keep: which of the fetched chunks are kept; see `is_kept`.
         plan: how runs are spread.
     """
 
@@ -65,6 +66,7 @@ class FetchLimits:
     late_s: float = 0.02
     hedge_share: float = 0.1
     pull: str = "auto"
+    keep: str = "hot"
     plan: PlanLimits = field(default_factory=PlanLimits)
 
 
@@ -121,6 +123,7 @@ class FetchContext:
         evict_before: chunks whose last use was not before this are not evicted for it.
         arrived_s: when the last chunk arrived; before that, when the fetch started.
         is_delivered: the outcome is there; what is still under way only has to end.
+        is_sent_elsewhere: a holder named others for what too many want from it.
         deadline_s: when the outcome must be there.
         ask_timeout_s: how long a question may stay unanswered.
         stall_s: how long one read may take.
@@ -136,6 +139,7 @@ class FetchContext:
     chunks: ChunkTable
     evict_before: int | None = None
     is_delivered: bool = False
+    is_sent_elsewhere: bool = False
     arrived_s: float = field(init=False)
 
     deadline_s: float = field(init=False)

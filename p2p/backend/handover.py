@@ -51,14 +51,17 @@ class _Taker:
 
 
 def chain_of(index: Index, entry: IndexEntry) -> Chain | None:
-    """Returns the chunks of a prompt up to an entry; None if its beginning is not here."""
+    """Returns the chunks of a prompt up to an entry, from the last gap on.
+
+    None if nobody may read all of them.
+    """
     keys = [entry.key]
     tenants = set(entry.tenants)
     parent = entry.parent
     while parent is not None:
         before = index.get(parent)
         if before is None or before.is_damaged:
-            return None
+            break
         if "" not in before.tenants:
             tenants = tenants & set(before.tenants) if "" not in tenants else set(before.tenants)
         keys.append(before.key)

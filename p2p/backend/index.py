@@ -1,14 +1,14 @@
 """What an instance holds and lends: chunk key to slot, and which chunk goes first.
 
-Eviction is leaf-first and least recently used: a chunk whose successor is still here is kept,
-because successors without their prefix help nobody. Pinned chunks (lent, or used by a fetch's
-caller) never go. No I/O, no clock, no threads.
+Eviction is in the order of `EvictionOrder`: spare copies first, then leaves, the least recently
+used ones first. Pinned chunks (lent, or used by a fetch's caller) never go. No I/O, no clock, no
+threads.
 """
 
-import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from p2p.backend.eviction import EvictionOrder
 from p2p.keys import ChunkKey
 
 
@@ -30,6 +30,8 @@ class IndexEntry:
         readers: instances that were lent it lately in a long run, the last one first.
         lent_s: when the last of those was.
         is_damaged: its bytes are not what was stored; it is pinned, but no longer found.
+        num_others: other instances that held it when it was fetched.
+        is_spare: it was fetched and is not kept: it goes first, even if chunks here follow it.
     """
 
     key: ChunkKey
@@ -45,11 +47,13 @@ class IndexEntry:
     readers: tuple[str, ...] = field(default=())
     lent_s: float = field(default=float("-inf"))
     is_damaged: bool = field(default=False)
+    num_others: int = field(default=0)
+    is_spare: bool = field(default=False)
 
     @property
     def can_go(self) -> bool:
         """True if nothing needs this chunk."""
-        return self.num_pins == 0 and self.num_children == 0
+        return self.num_pins == 0 and (self.num_children == 0 or self.is_spare)
 
     def is_readable_by(self, tenant: str) -> bool:
         """True if the entry is sound, and belongs to the tenant or to everybody."""
@@ -62,7 +66,7 @@ class Index:
     def __init__(self) -> None:
         self._entries: dict[ChunkKey, IndexEntry] = {}
         self._children: dict[ChunkKey, int] = {}  # of every parent, here or not
-        self._candidates: list[tuple[int, ChunkKey]] = []  # a heap; stale pairs are skipped
+        self._order = EvictionOrder(self._entries)
         self._uses = 0
 
     def __len__(self) -> int:
@@ -113,7 +117,13 @@ class Index:
         """Marks a use now."""
         self._uses += 1
         entry.used = self._uses
-        self._offer(entry)
+        self._order.offer(entry)
+
+    def keep(self, entry: IndexEntry) -> None:
+        """A spare copy has proved its worth: it goes like any other chunk now."""
+        if entry.is_spare:
+            entry.is_spare = False
+            self._order.offer(entry)
 
     def pin(self, entry: IndexEntry) -> None:
         """Keeps a chunk until as many `unpin` calls followed."""
@@ -124,7 +134,7 @@ class Index:
         if entry.num_pins < 1:
             raise AssertionError(f"chunk {entry.key.hex()} is not pinned")
         entry.num_pins -= 1
-        self._offer(entry)
+        self._order.offer(entry)
 
     @property
     def num_uses(self) -> int:
@@ -139,6 +149,7 @@ class Index:
             entry.used = uses
             entry.num_pins += 1
             entry.num_leases += 1
+            entry.is_spare = False  # others come here for it
         self._uses = uses
 
     def take_back(self, entries: Sequence[IndexEntry]) -> list[IndexEntry]:
@@ -150,25 +161,20 @@ class Index:
             if not entry.num_pins:
                 free.append(entry)
                 if not entry.num_children:
-                    self._offer(entry)
+                    self._order.offer(entry)
         return free
 
     def evict(self, count: int, used_before: int | None = None) -> list[IndexEntry]:
-        """Removes up to ``count`` chunks that nothing needs, oldest leaves first.
+        """Removes up to ``count`` chunks that nothing needs, as `EvictionOrder` says.
 
         Args:
             count: how many.
             used_before: chunks whose last use was not before this are kept.
         """
         gone: list[IndexEntry] = []
-        while len(gone) < count and self._candidates:
-            if used_before is not None and self._candidates[0][0] > used_before:
-                break
-            used, key = heapq.heappop(self._candidates)
-            entry = self._entries.get(key)
-            if entry is not None and entry.used == used and entry.can_go:
-                self.remove(entry)
-                gone.append(entry)
+        while len(gone) < count and (entry := self._order.next(used_before)) is not None:
+            self.remove(entry)
+            gone.append(entry)
         return gone
 
     def remove(self, entry: IndexEntry) -> None:
@@ -190,22 +196,17 @@ class Index:
         parent = self._entries.get(entry.parent)
         if parent is not None:
             parent.num_children -= 1
-            self._offer(parent)
+            self._order.offer(parent)
 
     def check_integrity(self) -> None:
         """Raises `AssertionError` if child counts or slots contradict each other."""
         slots = [entry.slot for entry in self._entries.values()]
         if len(set(slots)) != len(slots):
             raise AssertionError("two chunks share a slot")
+        for entry in self._entries.values():
+            if entry.is_spare and entry.num_others < 1:
+                raise AssertionError(f"chunk {entry.key.hex()} is spare, and nobody else has it")
         for key, count in self._children.items():
             real = sum(entry.parent == key for entry in self._entries.values())
             if real != count or (key in self._entries and self._entries[key].num_children != count):
                 raise AssertionError(f"chunk {key.hex()} has {real} children, {count} counted")
-
-    def _offer(self, entry: IndexEntry) -> None:
-        if not entry.can_go:
-            return
-        heapq.heappush(self._candidates, (entry.used, entry.key))
-        if len(self._candidates) > 64 + 4 * len(self._entries):
-            self._candidates = [(e.used, e.key) for e in self._entries.values() if e.can_go]
-            heapq.heapify(self._candidates)

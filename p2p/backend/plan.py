@@ -51,12 +51,14 @@ class PlannedRun:
         count: number of chunks.
         holders: best first.
         width: so many of them serve at the same time.
+        num_others: instances that hold it, usable or not, without the reader.
     """
 
     start: int
     count: int
     holders: tuple[Holder, ...]
     width: int
+    num_others: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +91,15 @@ def plan_runs(located: Located, offset: int, view: View, limits: PlanLimits) -> 
     for run in located.runs:
         known = len(located.holders)
         holders = [located.holders[number] for number in run.holders if 0 <= number < known]
-        usable = [h for h in holders if h.instance != view.reader.instance and view.is_usable(h)]
+        others = [holder for holder in holders if holder.instance != view.reader.instance]
+        usable = [holder for holder in others if view.is_usable(holder)]
         num_bytes = run.count * view.chunk_bytes
         ordered = sorted(usable, key=lambda holder: _rank(holder, view, num_bytes))
         wanted = max(1, num_bytes // limits.stripe_bytes)
         most = min(wanted, limits.max_stripes, run.count)
         width = min(_useful_width(ordered, view), most)
-        runs.append(PlannedRun(offset + run.start, run.count, tuple(ordered), width))
+        num_others = len(others) + run.more
+        runs.append(PlannedRun(offset + run.start, run.count, tuple(ordered), width, num_others))
     return runs
 
 

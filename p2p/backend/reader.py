@@ -109,8 +109,8 @@ class ReaderCore:
     ) -> Fetch:
         """Starts a fetch.
 
-        With ``evict_before`` it is for a peer: read in any case, and at the cost of older chunks
-        only.
+        With ``evict_before`` it is for a peer: read and kept in any case, and at the cost of older
+        chunks only.
 
         Raises:
             ArgumentError: the budget is not positive, or keys differ in length.
@@ -125,7 +125,9 @@ class ReaderCore:
             tenant=tenant,
             started_s=now_s,
             budget_s=budget_s,
-            limits=self.limits if evict_before is None else replace(self.limits, pull="always"),
+            limits=self.limits
+            if evict_before is None
+            else replace(self.limits, pull="always", keep="always"),
             chunks=ChunkTable(keys),
             evict_before=evict_before,
         )

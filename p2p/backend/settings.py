@@ -40,6 +40,9 @@ class BackendConfig(Settings, frozen=True, kw_only=True):
             Without them a holder's damaged memory, and whoever lends it further, goes unnoticed.
         pull: ``auto`` leaves to the engine what takes longer to read than to compute, see
             `P2PBackend.report_prefill`; ``always`` reads what peers have, ``never`` reads nothing.
+        keep: which fetched chunks stay when the pool is full: ``always`` all, like computed ones;
+            ``never`` none beyond their use, before what is nowhere else; ``hot`` those that are
+            fetched or used again soon, and what many want at once.
         num_lanes: threads that read large chunks and verify them.
         host: name of the machine; peers with the same one are near. By default its boot id.
         rack: label of the rack; peers with the same one are nearer than others.
@@ -67,6 +70,7 @@ class BackendConfig(Settings, frozen=True, kw_only=True):
     quarantine_s: _Seconds = 5.0
     verify: Literal["always", "sample", "off"] = "always"
     pull: Literal["auto", "always", "never"] = "auto"
+    keep: Literal["always", "hot", "never"] = "hot"
     num_lanes: Annotated[int, msgspec.Meta(ge=1, le=64)] = 2
     host: Annotated[str, msgspec.Meta(max_length=256)] = ""
     rack: Annotated[str, msgspec.Meta(max_length=256)] = ""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from p2p.agent.slots import SlotTable
 from p2p.backend.feed import EventFeed
 from p2p.backend.index import Index, IndexEntry
+from p2p.backend.keep import DroppedCopies, is_kept
 from p2p.keys import ChunkKey
 from p2p.wire.messages import EventKind
 
@@ -51,6 +52,7 @@ class ChunkStore:
     Attributes:
         counters: of everything unusual and of the work done, by name.
         suspects: chunks that readers reported as damaged.
+        dropped_copies: chunks whose spare copies have gone lately.
     """
 
     def __init__(self, num_slots: int, tier: EventKind) -> None:
@@ -59,6 +61,7 @@ class ChunkStore:
         self.feed = EventFeed(tier=tier)
         self.counters: Counter[str] = Counter()
         self.suspects: deque[Suspect] = deque(maxlen=256)
+        self.dropped_copies = DroppedCopies(num_slots)
         self._tier = tier
 
     def begin_put(self, keys: Sequence[ChunkKey], tenant: str) -> list[Placement]:
@@ -94,6 +97,9 @@ class ChunkStore:
             for entry in self.index.evict(short, used_before):
                 self._gone(entry)
                 self.counters["evicted_chunks"] += 1
+                if entry.is_spare:
+                    self.counters["evicted_spare_copies"] += 1
+                    self.dropped_copies.note(entry.key)
         return self.slots.acquire(count)
 
     def commit(
@@ -128,6 +134,31 @@ class ChunkStore:
         )
         self.index.add(entry)
         self.feed.append(self._tier, entry.key, tenant)
+        return entry
+
+    def commit_copy(
+        self,
+        placement: Placement,
+        roots: tuple[int, ...],
+        tenant: str,
+        num_others: int,
+        keep: str,
+    ) -> IndexEntry:
+        """A chunk that was read from others becomes part of the index; the caller has it pinned.
+
+        Args:
+            placement: as `commit`.
+            roots: as `commit`.
+            tenant: as `commit`.
+            num_others: other instances that hold it.
+            keep: which copies are kept; see `is_kept`.
+        """
+        is_new = self.index.get(placement.key) is None
+        entry = self.commit(placement, roots, tenant, num_pins=1)
+        if is_new:
+            is_missed = entry.key in self.dropped_copies
+            entry.num_others = num_others
+            entry.is_spare = not is_kept(keep, num_others, is_missed=is_missed)
         return entry
 
     def drop(self, entry: IndexEntry) -> None:

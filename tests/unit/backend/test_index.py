@@ -27,9 +27,12 @@ class IndexMachine(RuleBasedStateMachine):
     def _has_child(self, entry_):
         return any(other.parent == entry_.key for other in self.model)
 
-    def _oldest_leaf(self):
-        free = [e for e in self.model if not self.pins.get(e.key) and not self._has_child(e)]
-        return free[0] if free else None
+    def _next_to_go(self):
+        """The oldest spare copy, wherever it stands; without one, the oldest leaf."""
+        free = [e for e in self.model if not self.pins.get(e.key)]
+        spares = [e for e in free if e.is_spare]
+        leaves = [e for e in free if not self._has_child(e)]
+        return next(iter([*spares, *leaves]), None)
 
     @rule(number=numbers, parent=st.one_of(st.none(), numbers), tenant=st.sampled_from(["", "t"]))
     def add(self, number, parent, tenant):
@@ -66,10 +69,42 @@ class IndexMachine(RuleBasedStateMachine):
     @rule(count=st.integers(0, NUM_KEYS))
     def evict(self, count):
         expected = self.model[:0]
-        while len(expected) < count and (oldest := self._oldest_leaf()) is not None:
-            self.model.remove(oldest)
-            expected.append(oldest)
+        while len(expected) < count and (gone := self._next_to_go()) is not None:
+            self.model.remove(gone)
+            expected.append(gone)
         assert self.index.evict(count) == expected
+
+    @precondition(lambda self: self.model)
+    @rule(data=st.data(), is_spare=st.booleans())
+    def fetched(self, data, is_spare):
+        """A chunk comes from others and is pinned: for long, or as a spare copy."""
+        self.next_slot += 1
+        keys = [key for key in KEYS if self.index.get(key) is None]
+        if not keys:
+            return
+        parent = data.draw(st.sampled_from(self.model))
+        added = entry(keys[0], self.next_slot, parent.key)
+        added.num_pins, added.num_others, added.is_spare = 1, 1, is_spare
+        self.index.add(added)
+        self.model.append(added)
+        self.pins[added.key] = 1
+
+    @precondition(lambda self: self.model)
+    @rule(data=st.data())
+    def keep(self, data):
+        kept = data.draw(st.sampled_from(self.model))
+        self.index.keep(kept)
+        assert not kept.is_spare
+
+    @precondition(lambda self: self.model)
+    @rule(data=st.data())
+    def lend_and_take_back(self, data):
+        lent = data.draw(st.sampled_from(self.model))
+        self.index.lend([lent])
+        assert not lent.is_spare
+        self.index.take_back([lent])
+        self.model.remove(lent)
+        self.model.append(lent)
 
     @precondition(lambda self: any(not self.pins.get(e.key) for e in self.model))
     @rule(data=st.data())
@@ -96,7 +131,8 @@ class IndexMachine(RuleBasedStateMachine):
         assert len(self.index) == len(self.model)
         for known in self.model:
             assert known.num_pins == self.pins.get(known.key, 0)
-            assert known.can_go is (not known.num_pins and not self._has_child(known))
+            is_free = known.is_spare or not self._has_child(known)
+            assert known.can_go is (not known.num_pins and is_free)
 
 
 IndexMachine.TestCase.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
@@ -154,7 +190,7 @@ def test_many_uses_do_not_make_the_heap_grow_beyond_what_is_here():
     entries = _chain(index, prompt(3))
     for _ in range(1000):
         index.touch(entries[2])
-    assert len(index._candidates) <= 64 + 4 * 3
+    assert index._order.num_candidates <= 64 + 4 * 3
     assert index.evict(1) == [entries[2]]
 
 
@@ -166,6 +202,27 @@ def test_what_was_used_since_is_not_evicted_for_what_came_before():
     index.touch(old[1])
     assert index.evict(4, used_before=mark) == []
     assert index.evict(1) == [new[1]]
+
+
+def test_a_spare_copy_goes_first_even_from_the_middle_of_its_prompt():
+    index, keys = Index(), prompt(3)
+    old = _chain(index, prompt(1, salt="old"))
+    copy = entry(keys[1], 11, keys[0])
+    copy.num_others, copy.is_spare = 1, True
+    for added in (entry(keys[0], 10), copy, entry(keys[2], 12, keys[1])):
+        index.add(added)
+    assert index.evict(1) == [copy]
+    assert index.evict(1) == old
+
+
+def test_a_spare_copy_that_was_used_since_is_not_evicted_for_what_came_before():
+    index, keys = Index(), prompt(2)
+    mark = index.num_uses
+    copy = entry(keys[0], 0)
+    copy.num_others, copy.is_spare = 1, True
+    index.add(copy)
+    assert index.evict(1, used_before=mark) == []
+    assert index.evict(1) == [copy]
 
 
 def test_what_was_not_used_since_is_evicted():
