@@ -48,6 +48,7 @@ bench: $(READY)  ## The benchmarks, one after the other
 	$(BIN)/python tests/bench/verify.py
 	$(BIN)/python tests/bench/striping.py
 	$(BIN)/python tests/bench/hot.py
+	$(BIN)/python tests/bench/replay.py
 
 clean:  ## Remove the environment and every cache
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
