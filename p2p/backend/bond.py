@@ -71,6 +71,7 @@ class BondThread:
         self._stopping = True
         self.wake()
         self._thread.join()
+        os.close(self._wake_fd)  # not by the thread: it may end before the call to `wake`
 
     def _holds(self, condition: Callable[[], bool]) -> bool:
         with self._lock:
@@ -96,7 +97,6 @@ class BondThread:
             raise
         finally:
             self._requester.close(linger_s=0.2)
-            os.close(self._wake_fd)
 
     def _send_due(self) -> float:
         now_s = self._clock()
