@@ -25,6 +25,7 @@ from p2p.wire.messages import (
     Register,
     Shutdown,
     SnapshotPage,
+    SnapshotTurn,
 )
 from p2p_controller.handling import HandlingTimes
 from p2p_controller.ops.clear import clear
@@ -39,6 +40,7 @@ from p2p_controller.ops.register import register
 from p2p_controller.ops.shutdown import shutdown
 from p2p_controller.ops.snapshot import snapshot
 from p2p_controller.ops.status import status
+from p2p_controller.ops.turn import turn
 from p2p_controller.settings import ControllerSettings
 from p2p_controller.state import ControllerState
 
@@ -83,21 +85,22 @@ class ControllerCore:
         self._state.expire(now_s)
         reply = self._answer(sender, message, now_s)
         outgoing = [] if reply is None else [Outgoing(sender, reply)]
-        outgoing.extend(self._state.orders.answers(self._answer_before_s(now_s)))
+        outgoing.extend(self._late_answers(now_s))
         return outgoing
 
     def tick(self, now_s: float) -> list[Outgoing]:
         """Lets time pass; returns what has become due."""
         self._state.expire(now_s)
         self._state.sweep(SWEEP_ENTRIES)
-        return self._state.orders.answers(self._answer_before_s(now_s))
+        return self._late_answers(now_s)
 
     def next_deadline_s(self, now_s: float) -> float:
         """Returns when `tick` has to be called next; ``now_s`` means at once."""
         if self._state.must_sweep:
             return now_s
         members_s = self._state.members.next_deadline_s()
-        due_s = min(members_s, self._state.orders.next_deadline_s(), now_s + _FAR_S)
+        answers_s = min(self._state.orders.next_deadline_s(), self._state.turns.next_deadline_s())
+        due_s = min(members_s, answers_s, now_s + _FAR_S)
         return max(due_s, now_s)
 
     def shut_down(self, now_s: float) -> list[Outgoing]:
@@ -118,6 +121,13 @@ class ControllerCore:
         held = directory.entries_of(member.feed.live)
         return {(tenant, key): tier for tenant, key, tier in held}
 
+    def _late_answers(self, now_s: float) -> list[Outgoing]:
+        """Returns the answers to earlier questions that have become due."""
+        late = self._state.orders.answers(self._answer_before_s(now_s))
+        for member, sender in self._state.turns.granted(now_s):
+            late.append(Outgoing(sender, self._state.status_of(member)))
+        return late
+
     def _answer_before_s(self, now_s: float) -> float:
         return float("inf") if self.is_shutting_down else now_s
 
@@ -129,6 +139,8 @@ class ControllerCore:
             return Refusal(code=RefusalCode.CLOSING)
         if isinstance(message, Clear):
             return clear(state, sender, message, now_s)
+        if isinstance(message, SnapshotTurn):
+            return turn(state, sender, message, now_s)
         if isinstance(message, Register | Heartbeat | Events | SnapshotPage | Deregister):
             return _answer_member(state, message, now_s)
         return _answer_question(state, message, now_s)

@@ -59,6 +59,11 @@ class Feed:
         self._directory.discard(self.live)
         self._drop_staged()
 
+    @property
+    def is_syncing(self) -> bool:
+        """True while a snapshot is being taken."""
+        return self._staged is not None
+
     def want(self) -> Want:
         """Returns what the instance should send next."""
         if self._staged is not None:

@@ -14,18 +14,20 @@ from p2p.wire.messages import (
     Refusal,
     RefusalCode,
     SnapshotPage,
+    SnapshotTurn,
     Want,
 )
 from p2p_controller.handling import HandlingTimes
 from p2p_controller.members import Member, Members
 from p2p_controller.orders import MAX_ORDERS, Orders
 from p2p_controller.settings import ControllerSettings
+from p2p_controller.turns import Turns
 
 if TYPE_CHECKING:
     from p2p.keys import NamespaceId
     from p2p_controller.group import Group
 
-FromMember: TypeAlias = Heartbeat | Events | SnapshotPage
+FromMember: TypeAlias = Heartbeat | Events | SnapshotPage | SnapshotTurn
 _RECOVERY_LIMIT = 6
 _LOG_LIMIT = 200
 
@@ -46,6 +48,7 @@ class ControllerState:
         self.members = Members(settings.silent_after_s, settings.forget_after_s, self.counters)
         self.groups: dict[NamespaceId, Group] = {}
         self.orders = Orders(epoch, self.counters)
+        self.turns = Turns(settings.snapshot_pages, settings.silent_after_s, self.counters)
         self.started_s: float | None = None
         self.is_shutting_down = False
         self._has_recovered = False
@@ -86,6 +89,7 @@ class ControllerState:
         group = self.groups[member.namespace_id]
         del group.members[member.instance]
         member.feed.close()
+        self.turns.end(member)
         group.on_members_changed()
 
     def sweep(self, num_entries_max: int) -> None:
@@ -141,4 +145,5 @@ class ControllerState:
             synced_page=feed.synced_page,
             orders=tuple(member.orders.values())[:MAX_ORDERS],
             peers=self.groups[member.namespace_id].version,
+            pages=self.turns.pages_of(member),
         )

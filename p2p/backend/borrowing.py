@@ -113,7 +113,7 @@ class Borrowing:
         )
         runs = plan_runs(located, offset, view, self._context.limits.plan)
         self.pull_s = pull_s(runs, view)
-        if runs and not self._guessed:
+        if runs and not self._guessed and not located.partial:
             book.judge_unasked([holder.instance for holder in runs[0].holders])
         for run in runs:
             usable = [h.instance for h in run.holders if not self._meet(h).is_lost]

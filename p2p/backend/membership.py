@@ -15,6 +15,7 @@ from p2p.backend.feed import EventFeed, Snapshot
 from p2p.backend.index import Index
 from p2p.backend.roster import Roster
 from p2p.wire.messages import (
+    MAX_PAGES_UNDER_WAY,
     ControllerReply,
     Deregister,
     EventKind,
@@ -30,6 +31,7 @@ from p2p.wire.messages import (
     Register,
     Registered,
     SnapshotPage,
+    SnapshotTurn,
     Want,
 )
 
@@ -101,6 +103,8 @@ class Membership:
         self._num_syncs = 0
         self._next_page = 0
         self._num_synced = 0
+        self._pages_allowed = MAX_PAGES_UNDER_WAY
+        self._has_asked_turn = False
         self._register_at_s = 0.0
         self._beat_at_s = 0.0
         self._resend_at_s: float | None = None
@@ -119,7 +123,7 @@ class Membership:
         if self._resend_at_s is not None and now_s >= self._resend_at_s:
             self._rewind()
         if self._snapshot is not None:
-            messages.extend(self._pages(self._snapshot))
+            messages.extend(self._pages(self._snapshot) or self._turn())
         else:
             messages.extend(self._batches())
         if messages:
@@ -192,6 +196,7 @@ class Membership:
         self.num_unanswered = 0
         self.epoch = message.epoch
         self._heartbeat_s = message.heartbeat_ms / 1000
+        self._pages_allowed = message.pages
         self._beat_at_s = 0.0
         self._snapshot = None
         self._resend_at_s = None
@@ -205,6 +210,7 @@ class Membership:
             self._lose_bond()
             return
         self.roster.on_status(status, now_s)
+        self._on_allowed(status.pages)
         for order in status.orders:
             if order.id not in self._done:
                 self._orders[order.id] = order
@@ -219,6 +225,12 @@ class Membership:
             self._resend_at_s = None
         elif self._resend_at_s is not None and (self.acked_seq, self._num_synced) != before:
             self._resend_at_s = now_s + self._limits.retry_s  # an answer alone is no progress
+
+    def _on_allowed(self, num_pages: int) -> None:
+        """So many pages may be under way; with none, a turn has to be asked for."""
+        if num_pages:
+            self._has_asked_turn = False
+        self._pages_allowed = num_pages
 
     def _on_synced(self, snapshot: Snapshot, status: FeedStatus) -> None:
         if status.sync != snapshot.sync:
@@ -286,6 +298,7 @@ class Membership:
     def _rewind(self) -> None:
         """Nothing came back for too long: send again what was not acknowledged."""
         self._resend_at_s = None
+        self._has_asked_turn = False
         self._next_page = self._num_synced
         if self._snapshot is None:
             self._sent_seq = self.acked_seq
@@ -297,9 +310,19 @@ class Membership:
         self._next_page = self._num_synced = 0
         self._snapshot = Snapshot(self._num_syncs, self._feed.last_seq, self._index, self._kind)
 
+    def _turn(self) -> list[Message]:
+        """Asks for a turn to send the snapshot, if there is none; again after silence."""
+        if self._pages_allowed or self._has_asked_turn:
+            return []
+        self._has_asked_turn = True
+        own = self.identity
+        turn = SnapshotTurn(instance=own.instance, incarnation=own.incarnation, epoch=self.epoch)
+        return [turn]
+
     def _pages(self, snapshot: Snapshot) -> list[Message]:
         pages: list[Message] = []
-        limit = min(snapshot.num_pages, self._num_synced + self._limits.window)
+        allowed = min(self._limits.window, self._pages_allowed)
+        limit = min(snapshot.num_pages, self._num_synced + allowed)
         while self._next_page < limit:
             page = snapshot.page(self._next_page)
             self._next_page += 1

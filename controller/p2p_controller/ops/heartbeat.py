@@ -1,6 +1,6 @@
 """A sign of life, compared with what the directory says."""
 
-from p2p.wire.messages import FeedStatus, Heartbeat, Refusal
+from p2p.wire.messages import FeedStatus, Heartbeat, Refusal, Want
 from p2p_controller.members import Member
 from p2p_controller.state import ControllerState
 
@@ -14,4 +14,8 @@ def heartbeat(state: ControllerState, message: Heartbeat, now_s: float) -> FeedS
     state.groups[member.namespace_id].on_loads_changed()
     state.orders.report(member, message.orders_done)
     member.feed.check(message, now_s, state.settings.silent_after_s)
+    if member.feed.want() is Want.SNAPSHOT:
+        state.turns.take(member, now_s)
+    elif not member.feed.is_syncing:
+        state.turns.release(member)
     return state.status_of(member)

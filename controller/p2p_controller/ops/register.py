@@ -33,10 +33,12 @@ def register(state: ControllerState, message: Register, now_s: float) -> Registe
     state.members.add(member)
     group.members[member.instance] = member
     group.on_members_changed()
+    state.turns.take(member, now_s)  # in case that it comes with history
     return Registered(
         epoch=state.epoch,
         heartbeat_ms=round(state.settings.heartbeat_s * 1000),
         expiry_ms=round(state.settings.silent_after_s * 1000),
+        pages=state.turns.pages_of(member),
     )
 
 

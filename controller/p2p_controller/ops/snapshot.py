@@ -20,4 +20,8 @@ def snapshot(state: ControllerState, message: SnapshotPage, now_s: float) -> Fee
     member.feed.take_page(message, now_s)
     if member.feed.live.mask != bits:
         state.groups[member.namespace_id].on_holders_changed()
+    if member.feed.is_syncing:
+        state.turns.take(member, now_s)
+    else:
+        state.turns.end(member)
     return state.status_of(member)

@@ -33,6 +33,7 @@ from p2p.wire.messages.base import (
     RefusalCode,
 )
 from p2p.wire.messages.directory import (
+    MAX_PAGES_UNDER_WAY,
     Deregister,
     EventKind,
     Events,
@@ -49,6 +50,7 @@ from p2p.wire.messages.directory import (
     Register,
     Registered,
     SnapshotPage,
+    SnapshotTurn,
     Want,
 )
 from p2p.wire.messages.peer import (
@@ -73,6 +75,7 @@ ControllerRequest = (
     | Heartbeat
     | Events
     | SnapshotPage
+    | SnapshotTurn
     | Deregister
     | Locate
     | ListPeers
@@ -104,6 +107,7 @@ PeerReply = (
 
 __all__ = [
     "MAX_KEYS",
+    "MAX_PAGES_UNDER_WAY",
     "PROTOCOL_VERSION",
     "ChannelOffer",
     "Clear",
@@ -157,6 +161,7 @@ __all__ = [
     "RequestMetrics",
     "Shutdown",
     "SnapshotPage",
+    "SnapshotTurn",
     "TakeOver",
     "TakenOver",
     "Want",

@@ -20,6 +20,8 @@ from p2p.wire.messages.base import (
     Unsigned,
 )
 
+MAX_PAGES_UNDER_WAY = 4
+
 
 class RankEndpoint(msgspec.Struct, frozen=True, kw_only=True):
     """Where one rank of an instance is reached.
@@ -56,11 +58,16 @@ class Register(Message, frozen=True, kw_only=True):
 
 
 class Registered(Message, frozen=True, kw_only=True):
-    """Answer to `Register`: the epoch to name in events, and how often to report."""
+    """Answer to `Register`: the epoch to name in events, and how often to report.
+
+    Attributes:
+        pages: of a snapshot that may be under way now; with 0, ask for a turn.
+    """
 
     epoch: Unsigned
     heartbeat_ms: Millis
     expiry_ms: Millis
+    pages: Unsigned = MAX_PAGES_UNDER_WAY
 
 
 class Heartbeat(Message, frozen=True, kw_only=True):
@@ -134,6 +141,14 @@ class SnapshotPage(Message, frozen=True, kw_only=True):
     tenant: Tenant = ""
 
 
+class SnapshotTurn(Message, frozen=True, kw_only=True):
+    """I have a snapshot to send, and no turn; the answer, a `FeedStatus`, comes when I have it."""
+
+    instance: Name
+    incarnation: Unsigned
+    epoch: Unsigned
+
+
 class Want(Enum):
     """What the controller needs from an instance next."""
 
@@ -161,6 +176,7 @@ class FeedStatus(Message, frozen=True, kw_only=True):
         synced_page: every page of that snapshot up to here was taken, -1 for none.
         orders: what to do (again, until it was reported done).
         peers: version of the namespace's list of members; ask for it when it is not the known one.
+        pages: of a snapshot that may be under way; with 0, ask for a turn.
     """
 
     epoch: Unsigned
@@ -170,6 +186,7 @@ class FeedStatus(Message, frozen=True, kw_only=True):
     synced_page: int = -1
     orders: Annotated[tuple[Order, ...], msgspec.Meta(max_length=64)] = ()
     peers: Unsigned = 0
+    pages: Unsigned = MAX_PAGES_UNDER_WAY
 
 
 class Deregister(Message, frozen=True, kw_only=True):

@@ -90,11 +90,12 @@ CONTROLLER_REQUESTS: tuple[wire.ControllerRequest, ...] = (
     wire.GetMetrics(),
     wire.Clear(namespace="n", instance="p", timeout_ms=1),
     wire.Shutdown(),
+    wire.SnapshotTurn(instance="p", incarnation=3, epoch=5),
 )
 CONTROLLER_REPLIES: tuple[wire.ControllerReply, ...] = (
     wire.Refusal(code=wire.RefusalCode.LAYOUT, field="head_dim", ours="64", theirs="128"),
     wire.Done(),
-    wire.Registered(epoch=5, heartbeat_ms=1000, expiry_ms=3000),
+    wire.Registered(epoch=5, heartbeat_ms=1000, expiry_ms=3000, pages=1),
     wire.FeedStatus(
         epoch=5,
         acked_seq=9,
@@ -103,6 +104,7 @@ CONTROLLER_REPLIES: tuple[wire.ControllerReply, ...] = (
         synced_page=3,
         orders=(wire.Order(id=7, namespace=NamespaceId("n")),),
         peers=4,
+        pages=0,
     ),
     wire.PeerList(
         epoch=5,
