@@ -55,6 +55,7 @@ from tests.unit.controller.naive_directory import Known, NaiveDirectory, State
 
 if TYPE_CHECKING:
     from p2p.keys import ChunkKey
+    from p2p_controller.feed import Feed
 
 NAMES = ("a", "b", "c", "d")
 NAME = st.sampled_from(NAMES)
@@ -280,7 +281,7 @@ class DirectoryMachine(RuleBasedStateMachine):
 
     def _tamper(self, name: str, chunk: int) -> None:
         """An entry goes wrong by itself: only a view hash can tell."""
-        feed = self.controller.core._state.members.by_id[InstanceId(name)].feed
+        feed = self._feed_of(name)
         has = ("", key(chunk)) in self.controller.core.entries_of(name)
         if has:
             changes = Changes("", bytes([EVICT]), key(chunk), 32)
@@ -356,6 +357,9 @@ class DirectoryMachine(RuleBasedStateMachine):
         self.check_answer([*numbers, 9], asker, "t", NAMESPACE)
 
     # ------------------------------------------------------------------ parts
+
+    def _feed_of(self, name: str) -> Feed:
+        return self.controller.core._state.members.by_id[InstanceId(name)].feed
 
     def _known_numbers(self) -> list[int]:
         """Returns the chunks that somebody holds, most holders first."""
