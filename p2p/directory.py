@@ -68,6 +68,11 @@ class Directory:
                 if mask & holding.mask:
                     yield tenant, key, holding.tier_of(mask)
 
+    def tiers_of(self, holding: Holding, tenant: str, keys: Sequence[ChunkKey]) -> list[int]:
+        """Returns the tier in which each key is held, 0 for those that are not."""
+        masks = self._masks_by_tenant.get(tenant, {})
+        return [holding.tier_of(mask) for mask in map(masks.get, keys, repeat(0))]
+
     def apply(self, holding: Holding, changes: Changes) -> None:
         """Applies index changes in order; each is idempotent."""
         if not changes.kinds:

@@ -49,6 +49,10 @@ class KeyLog:
                 self._pieces.append(bytearray(part))
         self.num_logged += len(blob) // self.key_bytes
 
+    def copy(self) -> list[bytes]:
+        """Returns all keys, in blobs of a few thousand."""
+        return [bytes(piece) for piece in self._pieces]
+
     def take(self, num_max: int) -> Sequence[ChunkKey]:
         """Removes and returns up to so many of the oldest keys."""
         piece = self._pieces[0]
@@ -102,6 +106,14 @@ class Holding:
         self.num_entries = 0
         self.view_hash = 0
         self.logs: dict[tuple[str, int], KeyLog] = {}
+
+    def logged_keys(self) -> list[tuple[str, int, bytes]]:
+        """Returns tenant, key length and blob for every few thousand keys; some may be gone."""
+        return [
+            (tenant, key_bytes, blob)
+            for (tenant, key_bytes), log in self.logs.items()
+            for blob in log.copy()
+        ]
 
     def log_of(self, tenant: str, key_bytes: int) -> KeyLog:
         """Returns the log for these keys."""

@@ -12,8 +12,10 @@ from p2p.wire.messages import (
     Clear,
     ControllerReply,
     ControllerRequest,
+    CopyEntries,
     Deregister,
     Events,
+    Follow,
     GetMetrics,
     GetStatus,
     Heartbeat,
@@ -31,6 +33,7 @@ from p2p_controller.handling import HandlingTimes
 from p2p_controller.ops.clear import clear
 from p2p_controller.ops.deregister import deregister
 from p2p_controller.ops.events import events
+from p2p_controller.ops.follow import copy_entries, follow, news
 from p2p_controller.ops.heartbeat import heartbeat
 from p2p_controller.ops.instances import instances
 from p2p_controller.ops.locate import locate
@@ -100,7 +103,11 @@ class ControllerCore:
             return now_s
         members_s = self._state.members.next_deadline_s()
         answers_s = min(self._state.orders.next_deadline_s(), self._state.turns.next_deadline_s())
-        due_s = min(members_s, answers_s, now_s + _FAR_S)
+        logs_s = min(
+            (group.log.next_deadline_s(now_s) for group in self._state.groups.values()),
+            default=float("inf"),
+        )
+        due_s = min(members_s, answers_s, logs_s, now_s + _FAR_S)
         return max(due_s, now_s)
 
     def shut_down(self, now_s: float) -> list[Outgoing]:
@@ -126,6 +133,7 @@ class ControllerCore:
         late = self._state.orders.answers(self._answer_before_s(now_s))
         for member, sender in self._state.turns.granted(now_s):
             late.append(Outgoing(sender, self._state.status_of(member)))
+        late.extend(news(self._state, now_s))
         return late
 
     def _answer_before_s(self, now_s: float) -> float:
@@ -137,13 +145,30 @@ class ControllerCore:
         state = self._state
         if state.is_shutting_down and not isinstance(message, GetStatus | Shutdown):
             return Refusal(code=RefusalCode.CLOSING)
-        if isinstance(message, Clear):
-            return clear(state, sender, message, now_s)
-        if isinstance(message, SnapshotTurn):
-            return turn(state, sender, message, now_s)
+        if isinstance(message, Clear | SnapshotTurn | Follow | CopyEntries):
+            return _answer_later(state, sender, message, now_s)
         if isinstance(message, Register | Heartbeat | Events | SnapshotPage | Deregister):
             return _answer_member(state, message, now_s)
         return _answer_question(state, message, now_s)
+
+
+def _answer_later(
+    state: ControllerState,
+    sender: Sender,
+    message: Clear | SnapshotTurn | Follow | CopyEntries,
+    now_s: float,
+) -> ControllerReply | None:
+    match message:
+        case Clear():
+            return clear(state, sender, message, now_s)
+        case SnapshotTurn():
+            return turn(state, sender, message, now_s)
+        case Follow():
+            return follow(state, sender, message, now_s)
+        case CopyEntries():
+            return copy_entries(state, message, now_s)
+        case _:
+            assert_never(message)
 
 
 def _answer_member(

@@ -12,6 +12,7 @@ from p2p.changes import Changes
 from p2p.directory import Directory
 from p2p.holding import Holding
 from p2p.wire.messages import Events, Heartbeat, SnapshotPage, Want
+from p2p_controller.changelog import ChangeLog, FeedLog
 
 HISTORY_EVENTS = 4096
 _MAX_KEPT_BATCHES = 4096
@@ -25,6 +26,7 @@ class Feed:
         directory: of its namespace.
         counters: of everything unusual.
         max_kept_events: bound of what is kept behind a gap, and during a snapshot.
+        log: told of what is applied.
 
     Attributes:
         live: the holding that is looked up.
@@ -34,13 +36,20 @@ class Feed:
         is_synced: the live holding was equal to the instance's index once since it registered.
     """
 
-    def __init__(self, directory: Directory, counters: Counter[str], max_kept_events: int) -> None:
+    def __init__(
+        self,
+        directory: Directory,
+        counters: Counter[str],
+        max_kept_events: int,
+        log: FeedLog | None = None,
+    ) -> None:
         self.live = directory.open_holding()
         self.acked_seq = 0
         self.sync = NO_SYNC
         self.synced_page = -1
         self.is_synced = False
         self._directory = directory
+        self._log = log or FeedLog(0, ChangeLog())
         self._counters = counters
         self._max_kept_events = max_kept_events
         self._later: dict[int, Events] = {}  # behind a gap, by first_seq
@@ -95,7 +104,7 @@ class Feed:
             self._counters["pages_inconsistent"] += 1
         else:
             changes = Changes(page.tenant, page.kinds, page.keys, page.key_bytes)
-            self._directory.apply(self._staged, changes)
+            self._put(self._staged, changes)
             self._page_s, self._is_stalled = now_s, False
             self.synced_page = page.page
             if page.last:
@@ -149,7 +158,11 @@ class Feed:
         skip = max(0, after_seq + 1 - events.first_seq)
         kinds, keys = events.kinds[skip:], events.keys[skip * events.key_bytes :]
         changes = Changes(events.tenant, kinds, keys, events.key_bytes)
+        self._put(holding, changes)
+
+    def _put(self, holding: Holding, changes: Changes) -> None:
         self._directory.apply(holding, changes)
+        self._log.changed(changes, is_staged=holding is self._staged)
 
     def _apply_kept(self) -> None:
         for first_seq in sorted(self._later):
@@ -178,6 +191,7 @@ class Feed:
             self._wants_snapshot = True
             return
         self._staged = self._directory.open_holding()
+        self._log.stage_begun()
 
     def _complete(self, staged: Holding) -> None:
         if self._start_seq > self.acked_seq:
@@ -189,6 +203,7 @@ class Feed:
                 self._apply_to(staged, events, self._start_seq)
         self._directory.discard(self.live)
         self.live, self._staged = staged, None
+        self._log.stage_live()
         self.is_synced = True
         self._wants_snapshot = self._wants_replay = False
         self._apply_kept()

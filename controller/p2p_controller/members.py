@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from p2p.holding import Holding
 from p2p.keys import InstanceId, NamespaceId
 from p2p.layout import Layout
 from p2p.wire.messages import Order, Register
@@ -17,6 +18,7 @@ class Member:
     """One registered instance.
 
     Attributes:
+        number: no other registration of this epoch has it.
         registered: what it said of itself.
         namespace_id: of its namespace.
         feed: its index changes, and with them its entries.
@@ -26,6 +28,7 @@ class Member:
         orders: given and not yet reported done, oldest first.
     """
 
+    number: int
     registered: Register
     namespace_id: NamespaceId
     feed: Feed
@@ -38,6 +41,11 @@ class Member:
     def instance(self) -> InstanceId:
         """Its id."""
         return InstanceId(self.registered.instance)
+
+    @property
+    def live(self) -> Holding:
+        """Its entries that are looked up."""
+        return self.feed.live
 
     @property
     def incarnation(self) -> int:

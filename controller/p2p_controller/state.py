@@ -3,14 +3,20 @@
 An operation takes this state, a message and the time, changes the state and returns the answer.
 """
 
+import itertools
 from collections import Counter
 from typing import TYPE_CHECKING, TypeAlias
 
+from p2p.holders import holder_of
 from p2p.keys import InstanceId
 from p2p.wire.messages import (
+    CopyEntries,
     Events,
     FeedStatus,
+    Follow,
     Heartbeat,
+    MemberLost,
+    MemberSeen,
     Refusal,
     RefusalCode,
     SnapshotPage,
@@ -25,9 +31,9 @@ from p2p_controller.turns import Turns
 
 if TYPE_CHECKING:
     from p2p.keys import NamespaceId
-    from p2p_controller.group import Group
+    from p2p_controller.namespaced import Namespaced
 
-FromMember: TypeAlias = Heartbeat | Events | SnapshotPage | SnapshotTurn
+FromMember: TypeAlias = Heartbeat | Events | SnapshotPage | SnapshotTurn | Follow | CopyEntries
 _RECOVERY_LIMIT = 6
 _LOG_LIMIT = 200
 
@@ -46,7 +52,8 @@ class ControllerState:
         self.counters: Counter[str] = Counter()
         self.times = HandlingTimes()
         self.members = Members(settings.silent_after_s, settings.forget_after_s, self.counters)
-        self.groups: dict[NamespaceId, Group] = {}
+        self.groups: dict[NamespaceId, Namespaced] = {}
+        self.numbers = itertools.count(1)
         self.orders = Orders(epoch, self.counters)
         self.turns = Turns(settings.snapshot_pages, settings.silent_after_s, self.counters)
         self.started_s: float | None = None
@@ -79,7 +86,7 @@ class ControllerState:
             self.started_s = now_s
         silent, forgotten = self.members.expire(now_s)
         for member in silent:
-            self.groups[member.namespace_id].on_members_changed()
+            self._on_liveness(member)
         for member in forgotten:
             self.remove(member)
 
@@ -89,6 +96,8 @@ class ControllerState:
         group = self.groups[member.namespace_id]
         del group.members[member.instance]
         member.feed.close()
+        group.log.add(MemberLost(number=member.number))
+        group.log.leave(member.instance)
         self.turns.end(member)
         group.on_members_changed()
 
@@ -117,11 +126,29 @@ class ControllerState:
         if message.incarnation < member.incarnation:
             return self.refuse_stale(member.incarnation, message.incarnation)
         if self.members.touch(member, now_s):
-            self.groups[member.namespace_id].on_members_changed()
+            self._on_liveness(member)
         if message.epoch != self.epoch:
             self.counters["other_epoch"] += 1
             return self.status_of(member)
         return member
+
+    def seen(self, member: Member) -> MemberSeen:
+        """Returns how a log names a member."""
+        return MemberSeen(
+            number=member.number,
+            holder=holder_of(member, member.last_seen_s),
+            layout=member.layout,
+            is_silent=member.is_silent,
+            view_hash=member.live.view_hash,
+            num_entries=member.live.num_entries,
+            at_ms=int(self.uptime_s(member.last_seen_s) * 1000),
+        )
+
+    def _on_liveness(self, member: Member) -> None:
+        """A member fell silent, or is heard again."""
+        group = self.groups[member.namespace_id]
+        group.on_members_changed()
+        group.log.add(self.seen(member))
 
     def refuse_stale(self, ours: int, theirs: int) -> Refusal:
         """Returns the answer to an incarnation that was followed by a newer one."""

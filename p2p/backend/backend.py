@@ -17,6 +17,7 @@ from p2p.backend.bond import BondThread
 from p2p.backend.engine import FetchEngine
 from p2p.backend.engine_parts import EngineParts, Observer, Ticket
 from p2p.backend.fetch_context import FetchLimits
+from p2p.backend.following import Following, MirrorLimits
 from p2p.backend.hot import HotLimits
 from p2p.backend.instance import InstanceCore
 from p2p.backend.leases import LeaseLimits
@@ -61,9 +62,8 @@ class P2PBackend:
         self._lock = threading.RLock()
         self._ask_lock = threading.Lock()
         self._closed = False
-        keys = None
-        if config.keys_dir:
-            keys = load_keys(config.keys_dir, config.key_name or config.instance)
+        name = config.key_name or config.instance
+        keys = load_keys(config.keys_dir, name) if config.keys_dir else None
         self._pool = Pool(config.pool_bytes, layout)
         self._wire = WireContext(keys)
         try:
@@ -88,6 +88,7 @@ class P2PBackend:
         limits = LeaseLimits(ttl_s=config.lease_s, bytes_per_reader=config.lease_bytes_per_reader)
         hot = HotLimits(readers_per_chunk=config.readers_per_chunk)
         self._core = InstanceCore(identity, offers, self._pool.num_slots, limits=limits, hot=hot)
+        self._core.following = _following(config, self._core)
         self._locator = Requester(self._wire, config.controller, CONTROLLER_REPLIES)
         self._bond = BondThread(self._core, self._lock, self._wire, config.controller, boot_clock)
         parts = EngineParts(
@@ -188,6 +189,11 @@ class P2PBackend:
             num_local = len(self._core.index.prefix(keys, tenant))
         if num_local == len(keys):
             return Hit(num_local, num_local, (), (), ShortReason.COMPLETE)
+        with self._lock:
+            following = self._core.following
+            known = following and following.locate(keys[num_local:], tenant, boot_clock())
+        if known is not None:
+            return hit_of(known, num_local, len(keys))
         question = self._core.question(keys[num_local:], tenant)
         try:
             with self._ask_lock:
@@ -400,6 +406,13 @@ class P2PBackend:
         with self._lock:
             for entry in outcome.entries:
                 self._core.unpin(entry)
+
+
+def _following(config: BackendConfig, core: InstanceCore) -> Following | None:
+    if not config.mirror:
+        return None
+    limits = MirrorLimits(config.mirror_behind_s, config.mirror_entries_max)
+    return Following(core.membership, core.counters, limits)
 
 
 def _ignore(_: object) -> None:

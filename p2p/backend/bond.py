@@ -104,7 +104,11 @@ class BondThread:
             core = self._core
             core.carry_out_orders()
             messages = core.membership.poll(now_s, core.leases.num_bytes)
-            wait_s = core.membership.next_deadline_s(now_s) - now_s
+            due_s = core.membership.next_deadline_s(now_s)
+            if core.following is not None:
+                messages += core.following.poll(now_s)
+                due_s = min(due_s, core.following.next_deadline_s(now_s))
+            wait_s = due_s - now_s
         for message in messages:
             try:
                 self._requester.send(message, self._requester.next_id())
@@ -118,6 +122,8 @@ class BondThread:
         with self._lock:
             for answer in answers:
                 self._core.membership.on_answer(answer.message, now_s)
+                if self._core.following is not None:
+                    self._core.following.on_answer(answer.message, now_s)
             has_news = self._core.take_news()
             state, refusal = self._core.membership.state, self._core.membership.refusal
         if has_news:

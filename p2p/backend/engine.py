@@ -337,6 +337,9 @@ class FetchEngine:
             self._lines.tell(self._untold.popleft())
 
     def _ask_controller(self, action: AskController) -> None:
+        with self._lock:
+            if self._reader.ask_mirror(action.tag, action.message, self._clock()):
+                return
         try:
             self._requester.send(action.message, action.tag)
         except PeerUnreachableError as error:

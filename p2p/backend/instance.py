@@ -46,6 +46,7 @@ from p2p.wire.messages import (
 )
 
 if TYPE_CHECKING:
+    from p2p.backend.following import Following
     from p2p.backend.handover import Handover
 
 _BUSY_RETRY_MS = 20
@@ -76,6 +77,7 @@ class InstanceCore(ChunkStore):
 
     Attributes:
         handover: what we leave to peers, once we are about to go.
+        following: keeps a mirror of the directory, if we have one.
         prefill: tokens per second that the engine computes.
     """
 
@@ -93,6 +95,7 @@ class InstanceCore(ChunkStore):
         self.handover: Handover | None = None
         self.leases = LeaseTable(limits or LeaseLimits(), first_token=identity.incarnation)
         self.membership = Membership(identity, self.index, self.feed, tier)
+        self.following: Following | None = None
         self.offers = offers
         self.prefill = Rate()
         self.pleas: deque[Plea] = deque()

@@ -89,6 +89,7 @@ class Membership:
         self.state = BondState.ALONE
         self.refusal: Refusal | None = None
         self.epoch = 0
+        self.num_registrations = 0
         self.acked_seq = 0
         self.num_unanswered = 0
         self._limits = limits or BondLimits()
@@ -192,6 +193,7 @@ class Membership:
         if self.state is not BondState.REGISTERING:
             return  # an answer to a repeated question
         self.state = BondState.BONDED
+        self.num_registrations += 1
         self._was_bonded = True
         self.num_unanswered = 0
         self.epoch = message.epoch

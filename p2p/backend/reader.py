@@ -152,6 +152,17 @@ class ReaderCore:
             fetch.on_located(answer, now_s)
             self._settle(fetch, now_s)
 
+    def ask_mirror(self, tag: Tag, question: Locate, now_s: float) -> bool:
+        """Answers a question for the controller from our own copy; returns whether it could."""
+        following = self.instance.following
+        if following is None:
+            return False
+        keys = split_keys(question.keys, question.key_bytes)
+        answer = following.locate(keys, question.tenant, now_s)
+        if answer is not None:
+            self.on_controller(tag, answer, now_s)
+        return answer is not None
+
     def on_peer(self, tag: Tag, answer: Message | None, now_s: float) -> None:
         """Takes a holder's answer, or None if it is unreachable."""
         if self._greetings.on_answer(tag, answer, now_s):

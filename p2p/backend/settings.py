@@ -43,6 +43,9 @@ class BackendConfig(Settings, frozen=True, kw_only=True):
         keep: which fetched chunks stay when the pool is full: ``always`` all, like computed ones;
             ``never`` none beyond their use, before what is nowhere else; ``hot`` those that are
             fetched or used again soon, and what many want at once.
+        mirror: keep a copy of the namespace's directory here, and look up without a message.
+        mirror_behind_s: a copy that the controller has not confirmed for so long is not used.
+        mirror_entries_max: a copy that would have more entries is given up; each takes 200 bytes.
         num_lanes: threads that read large chunks and verify them.
         host: name of the machine; peers with the same one are near. By default its boot id.
         rack: label of the rack; peers with the same one are nearer than others.
@@ -71,6 +74,9 @@ class BackendConfig(Settings, frozen=True, kw_only=True):
     verify: Literal["always", "sample", "off"] = "always"
     pull: Literal["auto", "always", "never"] = "auto"
     keep: Literal["always", "hot", "never"] = "hot"
+    mirror: bool = False
+    mirror_behind_s: _Seconds = 2.0
+    mirror_entries_max: Annotated[int, msgspec.Meta(ge=1)] = 4_000_000
     num_lanes: Annotated[int, msgspec.Meta(ge=1, le=64)] = 2
     host: Annotated[str, msgspec.Meta(max_length=256)] = ""
     rack: Annotated[str, msgspec.Meta(max_length=256)] = ""

@@ -46,6 +46,7 @@ def start_backend(controller: str, instance: str, num_slots: int, **settings: st
         instance=instance,
         pool_bytes=num_slots * LAYOUT.chunk_bytes,
         nixl_transports=values["nixl_transports"],
+        mirror=settings.pop("mirror", "") == "yes",
     )
     return P2PBackend.start(config, LAYOUT)
 

@@ -52,7 +52,13 @@ class Bond:
         for message in core.membership.poll(now_s, core.leases.num_bytes):
             self._num_asked += 1
             self._asker.send(message, self._num_asked)
-        wait_s = core.membership.next_deadline_s(now_s) - now_s
+        due_s = core.membership.next_deadline_s(now_s)
+        if core.following is not None:
+            for message in core.following.poll(now_s):
+                self._num_asked += 1
+                self._asker.send(message, self._num_asked)
+            due_s = min(due_s, core.following.next_deadline_s(now_s))
+        wait_s = due_s - now_s
         self._arm(min(max(wait_s, 0.001), _LONGEST_WAIT_S))
 
     def say_farewell(self) -> None:
@@ -63,6 +69,8 @@ class Bond:
         message = CONTROLLER_REPLIES.decode(body)
         core, engine = self._instance.core, self._instance.engine
         core.membership.on_answer(message, self._instance.now_s())
+        if core.following is not None:
+            core.following.on_answer(message, self._instance.now_s())
         if core.take_news():
             self._instance.later(0.0, "engine", "hears news", partial(engine.take, _look))
         self._arm(0.0)

@@ -183,7 +183,8 @@ class Engine:
     def _send(self, action: AskController | AskPeer | TellPeer) -> None:
         match action:
             case AskController():
-                self._controller.send(action.message, action.tag)
+                if not self.reader.ask_mirror(action.tag, action.message, self._now_s()):
+                    self._controller.send(action.message, action.tag)
             case AskPeer():
                 self._line(action.holder).asker.send(action.message, action.tag)
             case TellPeer():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from p2p.backend.actions import Phase, ReadId, ShortReason
 from p2p.backend.fetch import Fetch
+from p2p.backend.following import Following
 from p2p.backend.index import IndexEntry
 from p2p.backend.instance import InstanceCore
 from p2p.backend.leases import LeaseLimits
@@ -68,6 +69,7 @@ class SimInstance(Server):
         self.compute_s = compute_s(self.clock.random)
         self._limits = fetch_limits(self.clock.random, world.ahead_bytes)
         self._hot_limits = hot_limits(self.clock.random)
+        self.has_mirror = self.name in world.mirrored
         self._incarnation = 0
 
     @property
@@ -96,6 +98,8 @@ class SimInstance(Server):
         hot = self._hot_limits
         self.core = InstanceCore(identity, offers, self.num_slots, limits=limits, hot=hot)
         self.core.feed._max_kept = world.max_kept_events
+        if self.has_mirror:
+            self.core.following = Following(self.core.membership, self.core.counters)
         self.pool = Pool(self.num_slots)
         self.callers: list[Caller] = []
         self.num_held = 0

@@ -9,6 +9,7 @@ from unittest import mock
 from p2p.agent.slots import SlotState
 from p2p.backend.actions import FetchOutcome, ShortReason
 from p2p.backend.feed import Snapshot
+from p2p.backend.following import Following
 from p2p.backend.membership import BondState
 from p2p.keys import ChunkKey
 from tests.sim.clock import START_S, Clock, require
@@ -60,6 +61,7 @@ class World:
         self.lease_ttl_s = draw.choice([0.04, 0.12, 0.5, 10.0])
         self.max_kept_events = draw.choice([8, 40, 1 << 20])
         self.ahead_bytes = draw.choice([0, 4, 12]) * CHUNK_BYTES
+        self.mirrored = _NAMES[: seed % 4] if seed % 2 else ()
         self.lent_chunks_max = draw.choice([3, 24, 24])
         self.num_steps = 0
         self.num_fetches = 0
@@ -184,6 +186,15 @@ class World:
             require(all(e.num_pins == 0 for e in core.index), f"{name} lost a pin")
             require(not instance.pool.writers, f"{name} is still written")
             self._check_advertised(name, instance)
+            if instance.core.following is not None:
+                self._check_mirror(name, instance.core.following, instance.now_s())
+
+    def _check_mirror(self, name: str, following: Following, now_s: float) -> None:
+        require(following.is_current(now_s), f"the mirror of {name} is not current")
+        for other in self.instances:
+            mine = following.mirror.entries_of(other)
+            theirs = self.controller.core.entries_of(other)
+            require(mine == theirs, f"the mirror of {name} differs in {other}")
 
     def _check_advertised(self, name: str, instance: SimInstance) -> None:
         membership = instance.core.membership

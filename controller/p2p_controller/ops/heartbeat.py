@@ -1,6 +1,6 @@
 """A sign of life, compared with what the directory says."""
 
-from p2p.wire.messages import FeedStatus, Heartbeat, Refusal, Want
+from p2p.wire.messages import FeedStatus, Heartbeat, MemberHeard, Refusal, Want
 from p2p_controller.members import Member
 from p2p_controller.state import ControllerState
 
@@ -11,7 +11,14 @@ def heartbeat(state: ControllerState, message: Heartbeat, now_s: float) -> FeedS
     if not isinstance(member, Member):
         return member
     member.load_bytes = message.load_bytes
-    state.groups[member.namespace_id].on_loads_changed()
+    group = state.groups[member.namespace_id]
+    group.on_loads_changed()
+    at_ms, view_hash = int(state.uptime_s(now_s) * 1000), member.live.view_hash
+    group.log.add(
+        MemberHeard(
+            number=member.number, load_bytes=message.load_bytes, view_hash=view_hash, at_ms=at_ms
+        )
+    )
     state.orders.report(member, message.orders_done)
     member.feed.check(message, now_s, state.settings.silent_after_s)
     if member.feed.want() is Want.SNAPSHOT:

@@ -1,8 +1,8 @@
 """Who else is in the namespace of this instance?"""
 
+from p2p.holders import holder_of
 from p2p.keys import InstanceId
 from p2p.wire.messages import ListPeers, PeerList, Refusal, RefusalCode
-from p2p_controller.ops.holder import holder_of
 from p2p_controller.state import ControllerState
 
 MAX_PEERS = 512

@@ -3,9 +3,10 @@
 from p2p.errors import ArgumentError
 from p2p.keys import InstanceId
 from p2p.wire.messages import Order, Refusal, RefusalCode, Register, Registered
+from p2p_controller.changelog import FeedLog
 from p2p_controller.feed import Feed
-from p2p_controller.group import Group
 from p2p_controller.members import Member
+from p2p_controller.namespaced import Namespaced
 from p2p_controller.ops.ranks import refuse_bad_ranks
 from p2p_controller.state import ControllerState
 
@@ -27,12 +28,15 @@ def register(state: ControllerState, message: Register, now_s: float) -> Registe
         )
     orders = _replace(state, message)
     namespace_id = message.namespace.id
-    group = state.groups.setdefault(namespace_id, Group())
-    feed = Feed(group.directory, state.counters, state.settings.max_kept_events)
-    member = Member(message, namespace_id, feed, now_s, orders=orders)
+    group = state.groups.setdefault(namespace_id, Namespaced())
+    number = next(state.numbers)
+    log = FeedLog(number, group.log)
+    feed = Feed(group.directory, state.counters, state.settings.max_kept_events, log)
+    member = Member(number, message, namespace_id, feed, now_s, orders=orders)
     state.members.add(member)
     group.members[member.instance] = member
     group.on_members_changed()
+    group.log.add(state.seen(member))
     state.turns.take(member, now_s)  # in case that it comes with history
     return Registered(
         epoch=state.epoch,

@@ -53,6 +53,20 @@ from p2p.wire.messages.directory import (
     SnapshotTurn,
     Want,
 )
+from p2p.wire.messages.mirror import (
+    MAX_CHANGES,
+    AnyChange,
+    CopyEntries,
+    DirectoryChanges,
+    EntriesChanged,
+    EntriesPage,
+    Follow,
+    MemberHeard,
+    MemberLost,
+    MemberSeen,
+    StageBegun,
+    StageLive,
+)
 from p2p.wire.messages.peer import (
     Hello,
     LeaseBusy,
@@ -76,6 +90,8 @@ ControllerRequest = (
     | Events
     | SnapshotPage
     | SnapshotTurn
+    | Follow
+    | CopyEntries
     | Deregister
     | Locate
     | ListPeers
@@ -92,6 +108,8 @@ ControllerReply = (
     | FeedStatus
     | Located
     | PeerList
+    | DirectoryChanges
+    | EntriesPage
     | InstanceList
     | ControllerStatus
     | ControllerMetrics
@@ -106,9 +124,11 @@ PeerReply = (
 
 
 __all__ = [
+    "MAX_CHANGES",
     "MAX_KEYS",
     "MAX_PAGES_UNDER_WAY",
     "PROTOCOL_VERSION",
+    "AnyChange",
     "ChannelOffer",
     "Clear",
     "Cleared",
@@ -116,12 +136,17 @@ __all__ = [
     "ControllerReply",
     "ControllerRequest",
     "ControllerStatus",
+    "CopyEntries",
     "Deregister",
+    "DirectoryChanges",
     "Done",
+    "EntriesChanged",
+    "EntriesPage",
     "Epoch",
     "EventKind",
     "Events",
     "FeedStatus",
+    "Follow",
     "GetMetrics",
     "GetStatus",
     "Heartbeat",
@@ -145,6 +170,9 @@ __all__ = [
     "ListPeers",
     "Locate",
     "Located",
+    "MemberHeard",
+    "MemberLost",
+    "MemberSeen",
     "Message",
     "NamespaceMetrics",
     "Order",
@@ -162,6 +190,8 @@ __all__ = [
     "Shutdown",
     "SnapshotPage",
     "SnapshotTurn",
+    "StageBegun",
+    "StageLive",
     "TakeOver",
     "TakenOver",
     "Want",

@@ -55,6 +55,7 @@ from tests.unit.controller.naive_directory import Known, NaiveDirectory, State
 
 if TYPE_CHECKING:
     from p2p.keys import ChunkKey
+    from p2p.wire.exchange import Outgoing
     from p2p_controller.feed import Feed
 
 NAMES = ("a", "b", "c", "d")
@@ -248,7 +249,7 @@ class DirectoryMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([*[0.25] * 8, *[1.0] * 4, SILENT_S, FORGET_S]))
     def wait(self, seconds):
-        self.controller.wait(seconds)
+        self.other_answers(self.controller.wait(seconds))
 
     @rule(
         what=st.sampled_from([*Turn, *[Turn.NOTHING] * 8]),
@@ -344,7 +345,7 @@ class DirectoryMachine(RuleBasedStateMachine):
     def check_entries(self):
         """Every instance has the entries of its last acknowledged event, and nobody else any."""
         self.model.expire(self.controller.now_s)
-        self.controller.core.tick(self.controller.now_s)
+        self.other_answers(self.controller.core.tick(self.controller.now_s))
         for name in NAMES:
             member = self.model.members.get(name)
             entries = self.controller.core.entries_of(name)
@@ -358,7 +359,7 @@ class DirectoryMachine(RuleBasedStateMachine):
 
     # ------------------------------------------------------------------ parts
 
-    def _feed_of(self, name: str) -> Feed:
+    def _feed_of(self, name: str) -> "Feed":
         return self.controller.core._state.members.by_id[InstanceId(name)].feed
 
     def _known_numbers(self) -> list[int]:
@@ -405,7 +406,8 @@ class DirectoryMachine(RuleBasedStateMachine):
     def _deliver(self, player: Player, message: ControllerRequest) -> Message:
         now_s = self.controller.now_s
         self.model.expire(now_s)
-        (outgoing,) = self.controller.send_all(message)
+        outgoing, *others = self.controller.send_all(message)
+        self.other_answers(others)
         reply = outgoing.message
         name, newest = player.name, self.model.fences.get(player.name, -1)
         member = self.model.members.get(name)
@@ -438,6 +440,10 @@ class DirectoryMachine(RuleBasedStateMachine):
         member.acked_seq = status.acked_seq
         if isinstance(message, Heartbeat) and message.epoch == self.num_epochs:
             member.load_bytes = message.load_bytes
+
+    def other_answers(self, answers: "list[Outgoing]") -> None:
+        """What the controller had still to say to somebody else."""
+        assert not answers
 
     def _bring_in_step(self, player: Player) -> None:
         for _ in range(_NUM_ROUNDS):

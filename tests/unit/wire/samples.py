@@ -91,6 +91,8 @@ CONTROLLER_REQUESTS: tuple[wire.ControllerRequest, ...] = (
     wire.Clear(namespace="n", instance="p", timeout_ms=1),
     wire.Shutdown(),
     wire.SnapshotTurn(instance="p", incarnation=3, epoch=5),
+    wire.Follow(instance="p", incarnation=3, epoch=5, round=1, after=0, wait_ms=500),
+    wire.CopyEntries(instance="p", incarnation=3, epoch=5, round=1, number=2, page=0, start=0),
 )
 CONTROLLER_REPLIES: tuple[wire.ControllerReply, ...] = (
     wire.Refusal(code=wire.RefusalCode.LAYOUT, field="head_dim", ours="64", theirs="128"),
@@ -105,6 +107,23 @@ CONTROLLER_REPLIES: tuple[wire.ControllerReply, ...] = (
         orders=(wire.Order(id=7, namespace=NamespaceId("n")),),
         peers=4,
         pages=0,
+    ),
+    wire.DirectoryChanges(
+        epoch=5,
+        round=1,
+        after=3,
+        now_ms=7,
+        changes=(
+            wire.MemberLost(number=1),
+            wire.MemberHeard(number=2, load_bytes=3, view_hash=4, at_ms=5),
+            wire.EntriesChanged(number=2, kinds=b"\x01", keys=bytes(32), key_bytes=32),
+            wire.StageBegun(number=2),
+            wire.StageLive(number=2),
+        ),
+        partial=True,
+    ),
+    wire.EntriesPage(
+        epoch=5, round=1, number=2, page=0, start=3, at=4, is_last=True, tenant="t", is_gone=True
     ),
     wire.PeerList(
         epoch=5,

@@ -3,19 +3,49 @@
 No I/O, no clock. What is derived from the members is rebuilt when it is asked for after a change.
 """
 
-from typing import TYPE_CHECKING
+from typing import Generic, Protocol, TypeVar
 
 from p2p.directory import Directory
+from p2p.holding import Holding
+from p2p.keys import InstanceId
 from p2p.layout import Layout, Refused, compare
-from p2p_controller.members import Member
-
-if TYPE_CHECKING:
-    from p2p.keys import InstanceId
+from p2p.wire.messages import Holder, Register
 
 _FEW_HOLDERS = 16
 
 
-class Group:
+class GroupMember(Protocol):
+    """What is asked of a member: its entries, and what decides whether and when it is named."""
+
+    load_bytes: int
+    last_seen_s: float
+    is_silent: bool
+
+    @property
+    def registered(self) -> Register | Holder:
+        """What it says of itself."""
+        ...
+
+    @property
+    def instance(self) -> InstanceId:
+        """Its id."""
+        ...
+
+    @property
+    def layout(self) -> Layout:
+        """How it keeps KV."""
+        ...
+
+    @property
+    def live(self) -> Holding:
+        """Its entries."""
+        ...
+
+
+M = TypeVar("M", bound=GroupMember)
+
+
+class Group(Generic[M]):
     """Everything about one namespace.
 
     Attributes:
@@ -27,10 +57,10 @@ class Group:
     def __init__(self) -> None:
         self.version = 1
         self.directory = Directory()
-        self.members: dict[InstanceId, Member] = {}
+        self.members: dict[InstanceId, M] = {}
         self._readable_masks: dict[Layout | None, int] = {}
-        self._member_by_position: dict[int, Member] = {}
-        self._ranked: list[Member] = []
+        self._member_by_position: dict[int, M] = {}
+        self._ranked: list[M] = []
 
     @property
     def is_unused(self) -> bool:
@@ -59,30 +89,30 @@ class Group:
             mask = 0
             for member in self.members.values():
                 if not member.is_silent and _can_read(layout, member.layout):
-                    mask |= member.feed.live.mask
+                    mask |= member.live.mask
             self._readable_masks[layout] = mask
         return mask
 
-    def best_holders(self, mask: int, num_max: int) -> list[Member]:
+    def best_holders(self, mask: int, num_max: int) -> list[M]:
         """Returns the members behind a bit set: least loaded first, then the last heard."""
         if mask.bit_count() <= _FEW_HOLDERS:
             return sorted(self._members_of(mask), key=_rank)[:num_max]
         if not self._ranked:
             self._ranked = sorted(self.members.values(), key=_rank)
-        best: list[Member] = []
+        best: list[M] = []
         for member in self._ranked:
-            if member.feed.live.mask & mask:
+            if member.live.mask & mask:
                 best.append(member)
                 if len(best) == num_max:
                     break
         return best
 
-    def _members_of(self, mask: int) -> list[Member]:
+    def _members_of(self, mask: int) -> list[M]:
         if not self._member_by_position:
             self._member_by_position = {
                 bit.bit_length() - 1: member
                 for member in self.members.values()
-                for bit in member.feed.live.bits
+                for bit in member.live.bits
                 if bit
             }
         found = []
@@ -97,5 +127,5 @@ def _can_read(reader: Layout | None, holder: Layout) -> bool:
     return reader is None or not isinstance(compare(reader, holder), Refused)
 
 
-def _rank(member: Member) -> tuple[int, float, str]:
+def _rank(member: GroupMember) -> tuple[int, float, str]:
     return member.load_bytes, -member.last_seen_s, member.instance
