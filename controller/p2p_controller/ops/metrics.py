@@ -1,7 +1,7 @@
 """What is where, and how long do requests take?"""
 
 from p2p.wire.messages import ControllerMetrics, NamespaceMetrics
-from p2p_controller.group import Group
+from p2p_controller.namespaced import Namespaced
 from p2p_controller.state import ControllerState
 
 
@@ -17,7 +17,7 @@ def metrics(state: ControllerState) -> ControllerMetrics:
     )
 
 
-def _sizes(namespace_id: str, group: Group) -> NamespaceMetrics:
+def _sizes(namespace_id: str, group: Namespaced) -> NamespaceMetrics:
     members = group.members.values()
     num_silent = sum(member.is_silent for member in members)
     return NamespaceMetrics(
