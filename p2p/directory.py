@@ -8,7 +8,8 @@ their own. An entry is in one tier; admitting it to another one moves it.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import groupby, repeat
 from typing import NamedTuple
 
@@ -17,11 +18,11 @@ from p2p.holding import Holding
 from p2p.keys import ChunkKey
 
 _MAX_SHARED_MASKS = 1 << 14
-_FIRST_BLOCK = 16
-_BLOCK_GROWTH = 4
+_BLOCK_KEYS = 128
 
 Masks = dict[ChunkKey, int]
-_Probe = Callable[[Sequence[ChunkKey]], list[int | None]]
+_Probe = Callable[[Sequence[ChunkKey]], Iterable[int | None]]
+_NOTHING: Masks = {}
 
 
 class Run(NamedTuple):
@@ -89,24 +90,26 @@ class Directory:
     def find_runs(self, keys: Sequence[ChunkKey], tenant: str, visible: int) -> list[Run]:
         """Returns the longest prefix of ``keys`` as runs without gaps.
 
+        Keys are looked up a block at a time, because that runs at the speed of the bare map.
+
         Args:
             keys: of one chain.
             tenant: whose entries count, besides those of nobody.
             visible: bits of the holdings that count.
         """
+        if tenant in self._masks_by_tenant and tenant:
+            probe = self._probe(tenant)
+        else:
+            get = self._masks_by_tenant.get("", _NOTHING).get
+            if len(keys) <= _BLOCK_KEYS:
+                return _runs_of(list(map(get, keys)), visible, [])
+            probe = partial(map, get)
         runs: list[Run] = []
-        start = position = holders = 0
-        for mask, num_chunks in self._spans(keys, tenant):
-            seen = mask & visible
-            if seen != holders or not seen:
-                if holders:
-                    runs.append(Run(start, position - start, holders))
-                start, holders = position, seen
-                if not seen:
-                    return runs
-            position += num_chunks
-        if holders:
-            runs.append(Run(start, position - start, holders))
+        for start in range(0, len(keys), _BLOCK_KEYS):
+            found = list(probe(keys[start : start + _BLOCK_KEYS]))
+            runs = _runs_of(found, visible, runs)
+            if not runs or runs[-1].start + runs[-1].num_chunks < start + len(found):
+                break
         return runs
 
     def sweep(self, num_entries_max: int) -> None:
@@ -164,34 +167,9 @@ class Directory:
 
     # ------------------------------------------------------------------ parts
 
-    def _spans(self, keys: Sequence[ChunkKey], tenant: str) -> Iterator[tuple[int, int]]:
-        """Returns the longest prefix that anybody holds, as bit sets with numbers of chunks.
-
-        Keys are looked up a block at a time, because that runs at the speed of the bare map; blocks
-        grow, so that a short prefix of a long chain costs little. Neighbours may be equal.
-        """
-        probe = self._probe(tenant)
-        start, num_keys = 0, _FIRST_BLOCK
-        while start < len(keys):
-            found = probe(keys[start : start + num_keys])
-            first = found[0]
-            if found.count(first) == len(found):
-                if not first:
-                    return
-                yield first, len(found)
-            else:
-                for mask, same in groupby(found):
-                    if not mask:
-                        return
-                    yield mask, len(list(same))
-            start += num_keys
-            num_keys *= _BLOCK_GROWTH
-
     def _probe(self, tenant: str) -> _Probe:
         """Returns what looks keys up for a tenant; who holds one twice is counted once."""
-        everybodys = self._masks_by_tenant.get("", {}).get
-        if not tenant or tenant not in self._masks_by_tenant:
-            return lambda keys: list(map(everybodys, keys))
+        everybodys = self._masks_by_tenant.get("", _NOTHING).get
         own = self._masks_by_tenant[tenant].get
 
         def probe(keys: Sequence[ChunkKey]) -> list[int | None]:
@@ -244,3 +222,27 @@ class Directory:
             self._masks_by_tenant.pop(tenant, None)
         if len(self._shared_masks) > _MAX_SHARED_MASKS:
             self._shared_masks.clear()  # costs sharing with older entries, nothing else
+
+
+def _runs_of(found: list[int | None], visible: int, runs: list[Run]) -> list[Run]:
+    """Continues runs with what was found for the next keys, up to the first that nobody holds."""
+    if not found:
+        return runs
+    first = found[0]
+    if found.count(first) == len(found):  # a tenth of the time of looking at each
+        spans: Iterable[tuple[int | None, int]] = ((first, len(found)),)
+    else:
+        spans = [(mask, len(list(same))) for mask, same in groupby(found)]
+    for mask, count in spans:
+        seen = mask & visible if mask else 0
+        if not seen:
+            break
+        if not runs:
+            runs.append(Run(0, count, seen))
+            continue
+        start, num_chunks, last = runs[-1]
+        if last == seen:
+            runs[-1] = Run(start, num_chunks + count, seen)
+        else:
+            runs.append(Run(start + num_chunks, count, seen))
+    return runs

@@ -3,15 +3,35 @@
 No I/O, no clock. What is derived from the members is rebuilt when it is asked for after a change.
 """
 
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from p2p.directory import Directory
 from p2p.holding import Holding
 from p2p.keys import InstanceId
 from p2p.layout import Layout, Refused, compare
+from p2p.ranking import Ranking
 from p2p.wire.messages import Holder, Register
 
-_FEW_HOLDERS = 16
+
+class Choice(NamedTuple):
+    """The best holders of one run.
+
+    Attributes:
+        indexes: of the holders in the answer's list.
+        more: how many others there are.
+        tiers: of each holder.
+    """
+
+    indexes: tuple[int, ...]
+    more: int
+    tiers: bytes
+
+
+class Choices(NamedTuple):
+    """The choice for each run of an answer, and the holders that they name, each listed once."""
+
+    by_run: list[Choice]
+    holders: tuple[Holder, ...]
 
 
 class GroupMember(Protocol):
@@ -52,6 +72,8 @@ class Group(Generic[M]):
         directory: who holds what.
         members: by instance.
         version: grows when a member comes, goes, falls silent or is heard again.
+        choices: holders chosen for the bit sets of an answer's runs, to be used for a moment.
+        choices_until_s: when that moment ends.
     """
 
     def __init__(self) -> None:
@@ -60,7 +82,9 @@ class Group(Generic[M]):
         self.members: dict[InstanceId, M] = {}
         self._readable_masks: dict[Layout | None, int] = {}
         self._member_by_position: dict[int, M] = {}
-        self._ranked: list[M] = []
+        self._ranking: Ranking[M] | None = None
+        self.choices: dict[tuple[int, ...], Choices] = {}
+        self.choices_until_s = 0.0
 
     @property
     def is_unused(self) -> bool:
@@ -71,7 +95,7 @@ class Group(Generic[M]):
         """A member came, went, fell silent, was heard again, or its live holding has other bits."""
         self._readable_masks.clear()
         self._member_by_position.clear()
-        self._ranked.clear()
+        self.on_loads_changed()
 
     def on_members_changed(self) -> None:
         """A member came, went, fell silent or was heard again."""
@@ -79,8 +103,15 @@ class Group(Generic[M]):
         self.on_holders_changed()
 
     def on_loads_changed(self) -> None:
+        """Members reported their loads."""
+        self._ranking = None
+        self.choices.clear()
+
+    def on_load_reported(self, member: M) -> None:
         """A member reported its load."""
-        self._ranked.clear()
+        self.choices.clear()
+        if self._ranking is not None:
+            self._ranking.put(member)
 
     def readable_mask(self, layout: Layout | None) -> int:
         """Returns the bits of the live holdings that an asker with this layout can read."""
@@ -95,12 +126,13 @@ class Group(Generic[M]):
 
     def best_holders(self, mask: int, num_max: int) -> list[M]:
         """Returns the members behind a bit set: least loaded first, then the last heard."""
-        if mask.bit_count() <= _FEW_HOLDERS:
-            return sorted(self._members_of(mask), key=_rank)[:num_max]
-        if not self._ranked:
-            self._ranked = sorted(self.members.values(), key=_rank)
+        if self._ranking is None:
+            self._ranking = Ranking(self.members.values())
+        count = mask.bit_count()
+        if count <= num_max or count * count <= 2 * len(self.members):  # fewer steps than below
+            return self._ranking.sort(self._members_of(mask))[:num_max]
         best: list[M] = []
-        for member in self._ranked:
+        for member in self._ranking:
             if member.live.mask & mask:
                 best.append(member)
                 if len(best) == num_max:
@@ -125,7 +157,3 @@ class Group(Generic[M]):
 
 def _can_read(reader: Layout | None, holder: Layout) -> bool:
     return reader is None or not isinstance(compare(reader, holder), Refused)
-
-
-def _rank(member: GroupMember) -> tuple[int, float, str]:
-    return member.load_bytes, -member.last_seen_s, member.instance

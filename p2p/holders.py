@@ -5,13 +5,14 @@ The controller and the mirrors answer with the same code.
 
 from collections.abc import Sequence
 
-from p2p.directory import Run
-from p2p.group import Group, GroupMember, M
+from p2p.group import Choice, Choices, Group, GroupMember, M
 from p2p.keys import ChunkKey
 from p2p.layout import Layout
 from p2p.wire.messages import Holder, HolderRun
 
 MAX_HOLDERS = 8
+AGE_STEP_S = 0.05
+_MAX_CHOICES = 4096
 Found = tuple[tuple[HolderRun, ...], tuple[Holder, ...]]
 
 
@@ -19,26 +20,41 @@ def find_holders(
     group: Group[M], keys: Sequence[ChunkKey], tenant: str, layout: Layout | None, now_s: float
 ) -> Found:
     """Returns the runs of the longest prefix, each with the best of its holders."""
+    if not keys:
+        return (), ()
     found = group.directory.find_runs(keys, tenant, group.readable_mask(layout))
-    return _with_holders(group, found, now_s)
+    chosen = choose(group, tuple([run.mask for run in found]), now_s)
+    runs = [
+        HolderRun(start=start, count=count, holders=indexes, more=more, tiers=tiers)
+        for (start, count, _), (indexes, more, tiers) in zip(found, chosen.by_run, strict=True)
+    ]
+    return tuple(runs), chosen.holders
 
 
-def _with_holders(group: Group[M], found: list[Run], now_s: float) -> Found:
-    """Returns runs that point into a list of holders, each of which is listed once."""
+def choose(group: Group[M], masks: tuple[int, ...], now_s: float) -> Choices:
+    """Returns the best holders behind the bit sets of an answer's runs.
+
+    What was chosen is kept until a member reports, comes or goes, and for `AGE_STEP_S` at most,
+    because answers say how long ago a holder was heard.
+    """
+    if now_s >= group.choices_until_s or len(group.choices) > _MAX_CHOICES:
+        group.choices.clear()
+        group.choices_until_s = now_s + AGE_STEP_S
+    choices = group.choices.get(masks)
+    if choices is None:
+        choices = group.choices[masks] = _choose(group, masks, now_s)
+    return choices
+
+
+def _choose(group: Group[M], masks: tuple[int, ...], now_s: float) -> Choices:
     index_by_member: dict[M, int] = {}
-    best_by_mask: dict[int, tuple[tuple[int, ...], bytes]] = {}
-    runs: list[HolderRun] = []
-    for start, count, mask in found:
-        indexes, tiers = best_by_mask.get(mask, ((), b""))
-        if not indexes:
-            best = group.best_holders(mask, MAX_HOLDERS)
-            indexes = tuple(index_by_member.setdefault(m, len(index_by_member)) for m in best)
-            tiers = bytes(member.live.tier_of(mask) for member in best)
-            best_by_mask[mask] = indexes, tiers
-        more = mask.bit_count() - len(indexes)
-        run = HolderRun(start=start, count=count, holders=indexes, more=more, tiers=tiers)
-        runs.append(run)
-    return tuple(runs), tuple(holder_of(member, now_s) for member in index_by_member)
+    by_run: list[Choice] = []
+    for mask in masks:
+        best = group.best_holders(mask, MAX_HOLDERS)
+        indexes = tuple(index_by_member.setdefault(m, len(index_by_member)) for m in best)
+        tiers = bytes(member.live.tier_of(mask) for member in best)
+        by_run.append(Choice(indexes, mask.bit_count() - len(best), tiers))
+    return Choices(by_run, tuple(holder_of(member, now_s) for member in index_by_member))
 
 
 def holder_of(member: GroupMember, now_s: float) -> Holder:

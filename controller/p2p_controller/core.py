@@ -143,6 +143,8 @@ class ControllerCore:
         self, sender: Sender, message: ControllerRequest, now_s: float
     ) -> ControllerReply | None:
         state = self._state
+        if type(message) is Locate and not state.is_shutting_down:  # the hot one
+            return locate(state, message, now_s)
         if state.is_shutting_down and not isinstance(message, GetStatus | Shutdown):
             return Refusal(code=RefusalCode.CLOSING)
         if isinstance(message, Clear | SnapshotTurn | Follow | CopyEntries):

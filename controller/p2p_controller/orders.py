@@ -70,10 +70,13 @@ class Orders:
             self._finish(order_id, 0)
         member.orders.clear()
 
+    @property
+    def is_awaited(self) -> bool:
+        """True if somebody waits for orders to be carried out."""
+        return bool(self._clearings)
+
     def answers(self, now_s: float) -> list[Outgoing]:
         """Returns the answers that are due; each is returned once."""
-        if not self._clearings:
-            return []
         due = [c for c in self._clearings if not c.instance_by_order or now_s >= c.deadline_s]
         self._clearings = [c for c in self._clearings if c not in due]
         return [clearing.answer() for clearing in due]

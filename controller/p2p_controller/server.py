@@ -14,8 +14,9 @@ from p2p.wire.context import WireContext
 from p2p.wire.curve import CurveKeys, load_keys
 from p2p.wire.decoders import CONTROLLER_REQUESTS
 from p2p.wire.exchange import Outgoing, Sender
-from p2p.wire.messages import ControllerRequest, GetStatus
+from p2p.wire.messages import ControllerRequest, GetStatus, Locate
 from p2p.wire.responder import Responder
+from p2p_controller.backlog import Backlog
 from p2p_controller.core import ControllerCore
 from p2p_controller.settings import ControllerSettings
 
@@ -68,6 +69,7 @@ class ControllerServer:
         self.core = ControllerCore(settings, new_epoch())
         self._times = self.core.times
         self._clock = ListeningClock()
+        self._backlog = Backlog()
         self._is_stopped = False
         self._has_served = False
         self._http: HttpFront | None = None
@@ -119,6 +121,28 @@ class ControllerServer:
             self._wire.close()
 
     def handle(self, sender: Sender, message: ControllerRequest) -> Iterable[Outgoing]:
+        """Passes a message to the core, or puts it aside until the smaller ones are answered."""
+        if type(message) is not Locate and self._backlog.takes(sender, message):
+            return self._next_waiting() if self._backlog.is_full else ()
+        return self._handle_now(sender, message)
+
+    def tick(self) -> Iterable[Outgoing]:
+        """Passes the time to the core, and ends the loop when all is said."""
+        now_s = self._clock.now_s()
+        if self._is_stopped or self.core.is_shutting_down:
+            self._responder.stop()
+            return self.core.shut_down(now_s)
+        outgoing = self.core.tick(now_s)
+        return [*outgoing, *self._next_waiting()] if self._backlog else outgoing
+
+    def wait_s(self) -> float:
+        """Returns the time until the core's next deadline."""
+        if self._backlog:
+            return 0.0
+        now_s = self._clock.now_s()
+        return min(self.core.next_deadline_s(now_s) - now_s, _MAX_WAIT_S)
+
+    def _handle_now(self, sender: Sender, message: ControllerRequest) -> list[Outgoing]:
         """Passes a message to the core with what the shell counted; times some of them."""
         if isinstance(message, GetStatus):
             self._count_what_happened()
@@ -130,18 +154,8 @@ class ControllerServer:
         self._times.note(kind, time.perf_counter_ns() - start_ns)
         return outgoing
 
-    def tick(self) -> Iterable[Outgoing]:
-        """Passes the time to the core, and ends the loop when all is said."""
-        now_s = self._clock.now_s()
-        if self._is_stopped or self.core.is_shutting_down:
-            self._responder.stop()
-            return self.core.shut_down(now_s)
-        return self.core.tick(now_s)
-
-    def wait_s(self) -> float:
-        """Returns the time until the core's next deadline."""
-        now_s = self._clock.now_s()
-        return min(self.core.next_deadline_s(now_s) - now_s, _MAX_WAIT_S)
+    def _next_waiting(self) -> list[Outgoing]:
+        return self._handle_now(*self._backlog.next())
 
     def _count_what_happened(self) -> None:
         for kind, number in self._responder.dropped.items():

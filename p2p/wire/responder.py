@@ -114,21 +114,34 @@ class Responder(Generic[Q]):
         os.eventfd_write(self._wake, 1)
 
     def _answer_all(self, service: Service[Q]) -> None:
+        receive, decode, handle, send = (
+            self._socket.recv, self._decode, service.handle, self._send,
+        )  # fmt: skip
         for _ in range(_BATCH):  # then time gets its turn
             try:
-                frames = self._socket.recv_multipart(zmq.NOBLOCK)
+                route = receive(zmq.NOBLOCK)
             except zmq.Again:
                 return
-            request = self._decode(frames)
+            frame = receive()  # a ROUTER's messages are there as a whole, behind their route
+            if self._socket.get(zmq.RCVMORE):
+                self._drop_rest()
+                continue
+            request = decode(route, frame)
             if request is None:
                 continue
-            for outgoing in service.handle(*request):
-                self._send(outgoing)
+            for outgoing in handle(*request):
+                send(outgoing)
 
-    def _decode(self, frames: list[bytes]) -> tuple[Sender, Q] | None:
-        route = frames[0]
+    def _drop_rest(self) -> None:
+        num_frames = 1
+        while self._socket.get(zmq.RCVMORE):
+            self._socket.recv()
+            num_frames += 1
+        self._count("frames", f"{num_frames} frames, not 1")
+
+    def _decode(self, route: bytes, frame: bytes) -> tuple[Sender, Q] | None:
         try:
-            request_id, body = split(_only(frames[1:]))
+            request_id, body = split(frame)
             sender = Sender(route, request_id)
         except VersionError as error:
             self._count("version", error)
@@ -154,7 +167,8 @@ class Responder(Generic[Q]):
             return
         try:
             frame = encode(outgoing.message, outgoing.to.request_id)
-            self._socket.send_multipart((outgoing.to.route, frame), zmq.NOBLOCK)
+            self._socket.send(outgoing.to.route, zmq.NOBLOCK | zmq.SNDMORE)
+            self._socket.send(frame, zmq.NOBLOCK)
         except zmq.ZMQError as error:  # the asker is gone or takes nothing: it will ask again
             self._count("unsent", error)
         except ProtocolError as error:
@@ -178,9 +192,3 @@ class Responder(Generic[Q]):
         self._socket.disable_monitor()
         self._socket.close(_LINGER_MS)
         os.close(self._wake)
-
-
-def _only(frames: list[bytes]) -> bytes:
-    if len(frames) != 1:
-        raise ProtocolError(f"{len(frames)} frames, not 1")
-    return frames[0]
