@@ -48,8 +48,4 @@ bench: $(READY)  ## The benchmarks, one after the other
 	$(BIN)/python tests/bench/verify.py
 	$(BIN)/python tests/bench/striping.py
 	$(BIN)/python tests/bench/hot.py
-	$(BIN)/python tests/bench/replay.py
-
-clean:  ## Remove the environment and every cache
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	$(BIN)/python tests/bench/directory.py

@@ -4,7 +4,8 @@ Lookups: 10,000 distinct chains of 100 keys of 32 bytes, 64 under way, next to a
 echoes messages of the same size; while 8 or 512 instances send heartbeats, each with another load.
 ``lookups_per_s_512`` is the worse of two directories: only the last of 512 instances holds the
 chains, or all of them do. ``search_to_dict_*``, ``ingest_to_dict`` and ``snapshot_to_dict`` compare
-with bare passes over, or insertions into, a dict.
+with bare passes over, or insertions into, a dict. ``--lmcache-python PATH`` names an interpreter
+with LMCache; then its own controller is asked for the same chains in turn (``ratio_to_lmcache_*``).
 """
 
 import random
@@ -26,6 +27,7 @@ from p2p.wire.codec import encode, split
 from p2p.wire.decoders import CONTROLLER_REPLIES
 from p2p.wire.messages import FeedStatus, Located, Want
 from tests.bench import directory_fleet as fleet
+from tests.bench import directory_lmcache
 from tests.bench.directory_search import search_figures
 
 _WINDOW = 64
@@ -33,15 +35,16 @@ _NUM_KEYS = 1_000_000
 _SETTINGS = {"8": (8, "last"), "512_last": (512, "last"), "512_all": (512, "all")}
 
 
-def lookup_figures(rounds: int, round_s: float) -> dict[str, object]:
+def lookup_figures(rounds: int, round_s: float, lmcache: str) -> dict[str, object]:
     """Measures lookups with 8 and with 512 instances, in turn with the echo."""
-    frames = fleet.questions(fleet.chain_blobs())
-    random.Random(1).shuffle(frames)  # noqa: S311
+    chains = fleet.chain_blobs()
+    random.Random(1).shuffle(chains)  # noqa: S311
+    frames = fleet.questions(chains)
     rates: dict[str, list[float]] = {name: [] for name in ("echo", *_SETTINGS)}
     medians: dict[str, list[float]] = {"echo": [], "8": []}
     with ExitStack() as stack:
         lines: dict[str, fleet.Line] = {}
-        for name in rates:
+        for name in list(rates):
             address = f"tcp://127.0.0.1:{harness.free_port()}"
             if name == "echo":
                 stack.enter_context(fleet.running("echo", address))
@@ -50,18 +53,26 @@ def lookup_figures(rounds: int, round_s: float) -> dict[str, object]:
                 stack.enter_context(fleet.running("beat", address, _SETTINGS[name][0]))
             lines[name] = fleet.Line(address)
             stack.callback(lines[name].close)
+        theirs = directory_lmcache.questions(chains) if lmcache else []
+        for name in ("8", "512") if lmcache else ():
+            lines[f"lmcache_{name}"] = stack.enter_context(
+                directory_lmcache.running(lmcache, int(name))
+            )
+            rates[f"lmcache_{name}"] = []
         for name in _SETTINGS:
             _check_answer(lines[name], frames[0], 512 if name == "512_all" else 1)
         for _ in range(rounds):
             for name, line in lines.items():
-                rates[name].append(_rate(line, frames, round_s))
+                asked = theirs if name.startswith("lmcache") else frames
+                rates[name].append(_rate(line, asked, round_s))
             for name, times_us in medians.items():
                 times_us.append(_median_us(lines[name], frames, round_s / 2))
     by_name = {name: harness.spread(values) for name, values in rates.items()}
     ratios = {n: harness.spread(harness.paired(rates[n], rates["echo"])) for n in _SETTINGS}
     worse = min("512_last", "512_all", key=lambda name: by_name[name]["median"])
+    figures = _lmcache_figures(rates, worse) if lmcache else {}
     slower = harness.paired(medians["8"], medians["echo"])
-    return {
+    return figures | {
         "lookups_per_s_8": by_name["8"]["median"],
         "lookups_per_s_512": by_name[worse]["median"],
         "lookups_per_s_512_last": by_name["512_last"]["median"],
@@ -72,6 +83,17 @@ def lookup_figures(rounds: int, round_s: float) -> dict[str, object]:
         "lookup_512_to_8": statistics.median(harness.paired(rates[worse], rates["8"])),
         "lookup_median_to_echo": statistics.median(slower),
         "lookup_median_us": statistics.median(medians["8"]),
+    }
+
+
+def _lmcache_figures(rates: dict[str, list[float]], worse: str) -> dict[str, object]:
+    return {
+        "lmcache_lookups_per_s_8": statistics.median(rates["lmcache_8"]),
+        "lmcache_lookups_per_s_512": statistics.median(rates["lmcache_512"]),
+        "ratio_to_lmcache_8": statistics.median(harness.paired(rates["8"], rates["lmcache_8"])),
+        "ratio_to_lmcache_512": statistics.median(
+            harness.paired(rates[worse], rates["lmcache_512"])
+        ),
     }
 
 
@@ -176,9 +198,9 @@ def _bare_insertion_s(blob: bytes) -> float:
 
 def main() -> None:
     """Measures and prints."""
-    options = harness.arguments(__doc__ or "")
+    options = harness.arguments(__doc__ or "", ["--lmcache-python"])
     rounds = 9 if options.full else 5
-    figures = lookup_figures(rounds, 1.0)
+    figures = lookup_figures(rounds, 1.0, options.lmcache_python)
     figures |= search_figures(rounds)
     figures |= ingest_figures(rounds)
     figures |= snapshot_figures(rounds)

@@ -44,15 +44,15 @@ TIER = EventKind.ADMIT_DEVICE.value
 BATCH_KEYS = 4096
 PAGE_KEYS = 8192  # as an instance cuts its snapshot
 _SENDER = Sender(b"fleet", RequestId(1))
-_SEED = 7
+SEED = 7
 
 
-def key_blob(num_keys: int, seed: int = _SEED) -> bytes:
+def key_blob(num_keys: int, seed: int = SEED) -> bytes:
     """Returns random keys, the same ones for the same seed."""
     return random.Random(seed).randbytes(num_keys * KEY_BYTES)  # noqa: S311
 
 
-def chain_blobs(num_chains: int = NUM_CHAINS, seed: int = _SEED) -> list[bytes]:
+def chain_blobs(num_chains: int = NUM_CHAINS, seed: int = SEED) -> list[bytes]:
     """Returns the keys of each chain."""
     blob, chain_bytes = key_blob(num_chains * CHAIN_KEYS, seed), CHAIN_KEYS * KEY_BYTES
     return [blob[at : at + chain_bytes] for at in range(0, len(blob), chain_bytes)]
@@ -189,12 +189,12 @@ def echo(bind: str) -> None:
 
 def beat(address: str, num_instances: int) -> None:
     """Sends every instance's heartbeat once a second, evenly spread, each with another load."""
-    line, loads = Line(address), random.Random(_SEED)  # noqa: S311
+    line, loads = Line(address), random.Random(SEED)  # noqa: S311
     epoch = joined(line, "drummer")
     hashes = []
     for number in range(num_instances):
         last = number == num_instances - 1
-        num_keys, seed = (NUM_CHAINS * CHAIN_KEYS, _SEED) if last else (CHAIN_KEYS, 1000 + number)
+        num_keys, seed = (NUM_CHAINS * CHAIN_KEYS, SEED) if last else (CHAIN_KEYS, 1000 + number)
         sums = view_hashes(key_blob(num_keys, seed), KEY_BYTES, "", TIER).sum()
         hashes.append((num_keys, int(sums) & VIEW_HASH_MASK))
     print("ready", flush=True)

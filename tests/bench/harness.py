@@ -19,11 +19,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def arguments(description: str) -> argparse.Namespace:
-    """Returns ``json`` and ``full``."""
+def arguments(description: str, paths: Sequence[str] = ()) -> argparse.Namespace:
+    """Returns ``json`` and ``full``, and further options that each take a path."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--json", action="store_true", help="print the JSON line only")
     parser.add_argument("--full", action="store_true", help="the long run")
+    for name in paths:
+        parser.add_argument(name, metavar="PATH", default="")
     return parser.parse_args()
 
 
