@@ -216,6 +216,8 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
     """An instance that can be read from.
 
     Attributes:
+        load_bytes: what it lends, by its last heartbeat.
+        age_ms: since it was heard; up to 50 ms more, because answers are remembered so long.
         ranks: the counterparts of the rank that asked, in order of heads; empty if none was named.
     """
 

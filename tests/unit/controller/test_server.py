@@ -5,8 +5,10 @@ import time
 import pytest
 
 from p2p.errors import ConfigError
+from p2p.wire.messages import FeedStatus, Locate, Located, Registered
 from p2p_controller.server import ControllerServer, ListeningClock, new_epoch
 from p2p_controller.settings import ControllerSettings
+from tests.unit.controller.instances import NAMESPACE, SENDER, Instance, key
 
 
 def test_time_in_which_the_process_stood_still_does_not_count(monkeypatch):
@@ -33,3 +35,25 @@ def test_a_server_that_never_served_gives_its_address_back():
     server.close()
     again = ControllerServer(ControllerSettings(bind=server.address))
     again.close()
+
+
+def test_a_page_waits_for_the_loop_and_a_question_does_not():
+    server = ControllerServer(ControllerSettings(bind="tcp://127.0.0.1:*"))
+    try:
+        p = Instance("p")
+        (registered,) = server.handle(SENDER, p.register())
+        assert isinstance(registered.message, Registered)
+        p.epoch = registered.message.epoch
+        page = p.page(1, 0, list(range(1000)), last=True, start_seq=0)
+        assert list(server.handle(SENDER, page)) == []
+        assert server.wait_s() == 0
+        question = Locate(namespace=NAMESPACE.id, keys=key(1), key_bytes=32)
+        (answer,) = server.handle(SENDER, question)
+        assert isinstance(answer.message, Located)
+        (status,) = server.tick()
+        assert isinstance(status.message, FeedStatus)
+        assert status.message.synced_page == 0
+        assert list(server.tick()) == []
+        assert server.wait_s() > 0
+    finally:
+        server.close()
