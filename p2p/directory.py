@@ -19,6 +19,7 @@ from p2p.keys import ChunkKey
 
 _MAX_SHARED_MASKS = 1 << 14
 _BLOCK_KEYS = 128
+_FIRST_POSITION = 9  # integers up to 256 are shared by Python: they tell nothing by identity
 
 Masks = dict[ChunkKey, int]
 _Probe = Callable[[Sequence[ChunkKey]], Iterable[int | None]]
@@ -40,7 +41,7 @@ class Directory:
         self._masks_by_tenant: dict[str, Masks] = {}
         self._shared_masks: dict[int, int] = {}
         self._free_positions: list[int] = []
-        self._num_positions = 0
+        self._num_positions = _FIRST_POSITION
         self._several_tiers: list[Holding] = []
         self._swept: deque[Holding] = deque()
 
@@ -136,11 +137,13 @@ class Directory:
         tier, num_keys = changes.only_tier, len(changes.keys)
         if tier == EVICT:
             return False
-        bit = holding.bits[tier]
-        fresh = dict.fromkeys(changes.keys, self._shared_masks.setdefault(bit, bit))
-        if len(fresh) != num_keys or not masks.keys().isdisjoint(fresh.keys()):
+        new, num_before = holding.bits[tier] + 0, len(masks)  # an object that is nowhere yet
+        found = list(map(masks.setdefault, changes.keys, repeat(new)))  # one probe for each
+        if len(masks) - num_before < num_keys:
+            for key, mask in zip(changes.keys, found, strict=True):
+                if mask is new:  # so it was not there before
+                    masks.pop(key, None)
             return False
-        masks.update(fresh)
         holding.note_added(changes, range(num_keys), tier)
         return True
 
