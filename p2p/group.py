@@ -107,8 +107,8 @@ class Group(Generic[M]):
         self._ranking = None
         self.choices.clear()
 
-    def on_load_reported(self, member: M) -> None:
-        """A member reported its load."""
+    def on_heard(self, member: M) -> None:
+        """A member was heard, maybe with another load."""
         self.choices.clear()
         if self._ranking is not None:
             self._ranking.put(member)

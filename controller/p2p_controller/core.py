@@ -86,6 +86,8 @@ class ControllerCore:
             now_s: on a clock that never goes back.
         """
         self._state.expire(now_s)
+        if type(message) is Locate and not self.is_shutting_down:  # what is late waits for the tick
+            return [Outgoing(sender, locate(self._state, message, now_s))]
         reply = self._answer(sender, message, now_s)
         outgoing = [] if reply is None else [Outgoing(sender, reply)]
         outgoing.extend(self._late_answers(now_s))
@@ -143,8 +145,6 @@ class ControllerCore:
         self, sender: Sender, message: ControllerRequest, now_s: float
     ) -> ControllerReply | None:
         state = self._state
-        if type(message) is Locate and not state.is_shutting_down:  # the hot one
-            return locate(state, message, now_s)
         if state.is_shutting_down and not isinstance(message, GetStatus | Shutdown):
             return Refusal(code=RefusalCode.CLOSING)
         if isinstance(message, Clear | SnapshotTurn | Follow | CopyEntries):

@@ -127,6 +127,7 @@ class ControllerState:
             return self.refuse_stale(member.incarnation, message.incarnation)
         if self.members.touch(member, now_s):
             self._on_liveness(member)
+        self.groups[member.namespace_id].on_heard(member)
         if message.epoch != self.epoch:
             self.counters["other_epoch"] += 1
             return self.status_of(member)

@@ -12,7 +12,7 @@ def heartbeat(state: ControllerState, message: Heartbeat, now_s: float) -> FeedS
         return member
     member.load_bytes = message.load_bytes
     group = state.groups[member.namespace_id]
-    group.on_load_reported(member)
+    group.on_heard(member)
     at_ms, view_hash = int(state.uptime_s(now_s) * 1000), member.live.view_hash
     group.log.add(
         MemberHeard(
