@@ -1,6 +1,7 @@
 """A mirror: what it answers, when it keeps silent, when it is given up, and how it is repaired."""
 
 from collections import Counter
+from unittest import mock
 
 import pytest
 
@@ -9,11 +10,12 @@ from p2p.changes import EVICT, Changes
 from p2p.keys import InstanceId
 from p2p.wire.codec import RequestId
 from p2p.wire.exchange import Outgoing, Sender
-from p2p.wire.messages import ControllerRequest, Follow
+from p2p.wire.messages import ControllerRequest, CopyEntries, Follow
 from tests.unit.backend.builders import instance_core
 from tests.unit.controller.instances import LAYOUT, NAMESPACE, Controller, Instance, key, keys
 
 SENDER = Sender(b"mirror", RequestId(1))
+OTHER = Sender(b"other", RequestId(1))
 
 
 class Line:
@@ -176,3 +178,44 @@ def test_many_changes_are_told_in_few_answers(num_followers):
     answers += controller.wait(0.2)
     told = [a for a in answers if type(a.message).__name__ == "DirectoryChanges"]
     assert len(told) == num_followers
+
+
+def test_what_the_log_no_longer_has_is_copied_anew():
+    line = Line()
+    p = line.controller.joined("p", 1)
+    line.turn()
+    with mock.patch("p2p_controller.changelog.MAX_KEPT_CHANGES", 2):
+        for number in range(2, 8):
+            line.controller.core.handle(OTHER, p.admit(number), line.controller.now_s)
+        line.tell(p.evict(1))
+        line.turn()
+    assert (line.found(1), line.found(*range(2, 8))) == ([], [(6, ["p"])])
+    assert line.counters["mirror_starts"] == 2
+
+
+def test_changes_while_a_copy_travels_go_on_top():
+    line = Line()
+    p = line.controller.joined("p", 1, 2)
+    while "CopyEntries" not in line.asked:
+        line.turn(num=1)
+    late = line.following.mirror._group.members[InstanceId("p")].copy
+    if late is not None:  # its page has not come yet
+        raise AssertionError("the line answers at once")
+    again = line.following.mirror
+    again._copy(again._group.members[InstanceId("p")])
+    number, page, start = again.next_copy() or (0, 0, 0)
+    question = CopyEntries(
+        instance="m", incarnation=1, epoch=11, round=1, number=number, page=page, start=start
+    )
+    (answer,) = line.send(question)
+    line.tell(p.evict(1))
+    line.tell(p.admit(3))
+    for _ in range(3):
+        line.controller.now_s += 0.05
+        for message in line.following.poll(line.controller.now_s):
+            if isinstance(message, Follow):
+                line.send(message)
+        for outgoing in line.controller.core.tick(line.controller.now_s + 0.05):
+            line.following.on_answer(outgoing.message, line.controller.now_s)  # type: ignore[arg-type]
+    line.following.on_answer(answer.message, line.controller.now_s)  # type: ignore[arg-type]
+    assert (line.found(1), line.found(2, 3)) == ([], [(2, ["p"])])
