@@ -1,11 +1,11 @@
 """What an instance holds and lends: chunk key to slot, and which chunk goes first.
 
 Eviction is in the order of `EvictionOrder`: spare copies first, then leaves, the least recently
-used ones first. Pinned chunks (lent, or used by a fetch's caller) never go. No I/O, no clock, no
-threads.
+used ones first. Pinned chunks (lent, or used by a fetch's caller) never go; those that operators
+keep are not evicted. No I/O, no clock, no threads.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from p2p.backend.eviction import EvictionOrder
@@ -32,6 +32,7 @@ class IndexEntry:
         is_damaged: its bytes are not what was stored; it is pinned, but no longer found.
         num_others: other instances that held it when it was fetched.
         is_spare: it was fetched and is not kept: it goes first, even if chunks here follow it.
+        kept_until_s: an operator keeps it from eviction until then; None if nobody does.
     """
 
     key: ChunkKey
@@ -49,11 +50,13 @@ class IndexEntry:
     is_damaged: bool = field(default=False)
     num_others: int = field(default=0)
     is_spare: bool = field(default=False)
+    kept_until_s: float | None = field(default=None)
 
     @property
     def can_go(self) -> bool:
         """True if nothing needs this chunk."""
-        return self.num_pins == 0 and (self.num_children == 0 or self.is_spare)
+        is_needed = self.num_pins > 0 or self.kept_until_s is not None
+        return not is_needed and (self.num_children == 0 or self.is_spare)
 
     def is_readable_by(self, tenant: str) -> bool:
         """True if the entry is sound, and belongs to the tenant or to everybody."""
@@ -68,6 +71,7 @@ class Index:
         self._children: dict[ChunkKey, int] = {}  # of every parent, here or not
         self._order = EvictionOrder(self._entries)
         self._uses = 0
+        self.num_kept = 0  # chunks that operators keep
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -136,6 +140,35 @@ class Index:
         entry.num_pins -= 1
         self._order.offer(entry)
 
+    def keep_until(self, entry: IndexEntry, until_s: float) -> None:
+        """Exempts a chunk from eviction until `let_go`; the caller watches the time."""
+        self.num_kept += entry.kept_until_s is None
+        entry.kept_until_s = until_s
+        entry.is_spare = False
+
+    def let_go(self, entry: IndexEntry) -> None:
+        """Takes `keep_until` back."""
+        if entry.kept_until_s is not None:
+            entry.kept_until_s = None
+            self.num_kept -= 1
+            self._order.offer(entry)
+
+    def behind(self, keys: Iterable[ChunkKey]) -> list[IndexEntry]:
+        """Returns the chunks of these keys and all that follow on any of them, last ones first."""
+        followers: dict[ChunkKey, list[IndexEntry]] = {}
+        for entry in self:
+            if entry.parent is not None:
+                followers.setdefault(entry.parent, []).append(entry)
+        found: dict[ChunkKey, IndexEntry | None] = {}
+        left = list(keys)
+        while left:
+            key = left.pop()
+            if key not in found:
+                found[key] = self._entries.get(key)
+                left += [entry.key for entry in followers.get(key, ())]
+        entries = [entry for entry in found.values() if entry is not None]
+        return entries[::-1]
+
     @property
     def num_uses(self) -> int:
         """Grows with every use of any chunk; see `IndexEntry.used`."""
@@ -186,6 +219,9 @@ class Index:
     def detach(self, entry: IndexEntry) -> None:
         """Takes a chunk out, pinned or not."""
         del self._entries[entry.key]
+        if entry.kept_until_s is not None:
+            entry.kept_until_s = None
+            self.num_kept -= 1
         if entry.parent is None:
             return
         left = self._children[entry.parent] - 1
@@ -206,6 +242,9 @@ class Index:
         for entry in self._entries.values():
             if entry.is_spare and entry.num_others < 1:
                 raise AssertionError(f"chunk {entry.key.hex()} is spare, and nobody else has it")
+        num_kept = sum(entry.kept_until_s is not None for entry in self)
+        if num_kept != self.num_kept:
+            raise AssertionError(f"{num_kept} chunks are kept, {self.num_kept} counted")
         for key, count in self._children.items():
             real = sum(entry.parent == key for entry in self._entries.values())
             if real != count or (key in self._entries and self._entries[key].num_children != count):

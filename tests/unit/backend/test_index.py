@@ -22,6 +22,7 @@ class IndexMachine(RuleBasedStateMachine):
         self.index = Index()
         self.model = [entry(KEYS[0])][:0]
         self.pins: dict[ChunkKey, int] = {}
+        self.kept: set[ChunkKey] = set()
         self.next_slot = 0
 
     def _has_child(self, entry_):
@@ -29,7 +30,7 @@ class IndexMachine(RuleBasedStateMachine):
 
     def _next_to_go(self):
         """The oldest spare copy, wherever it stands; without one, the oldest leaf."""
-        free = [e for e in self.model if not self.pins.get(e.key)]
+        free = [e for e in self.model if not self.pins.get(e.key) and e.key not in self.kept]
         spares = [e for e in free if e.is_spare]
         leaves = [e for e in free if not self._has_child(e)]
         return next(iter([*spares, *leaves]), None)
@@ -58,6 +59,20 @@ class IndexMachine(RuleBasedStateMachine):
         pinned = data.draw(st.sampled_from(self.model))
         self.index.pin(pinned)
         self.pins[pinned.key] = self.pins.get(pinned.key, 0) + 1
+
+    @precondition(lambda self: self.model)
+    @rule(data=st.data())
+    def keep(self, data):
+        kept = data.draw(st.sampled_from(self.model))
+        self.index.keep_until(kept, 5.0)
+        self.kept.add(kept.key)
+
+    @precondition(lambda self: self.kept)
+    @rule(data=st.data())
+    def let_go(self, data):
+        kept = data.draw(st.sampled_from([e for e in self.model if e.key in self.kept]))
+        self.index.let_go(kept)
+        self.kept.remove(kept.key)
 
     @precondition(lambda self: any(self.pins.values()))
     @rule(data=st.data())
@@ -112,6 +127,7 @@ class IndexMachine(RuleBasedStateMachine):
         gone = data.draw(st.sampled_from([e for e in self.model if not self.pins.get(e.key)]))
         self.index.remove(gone)
         self.model.remove(gone)
+        self.kept.discard(gone.key)
 
     @rule(wanted=st.lists(numbers, max_size=5), tenant=st.sampled_from(["", "t", "u"]))
     def prefix(self, wanted, tenant):
@@ -131,8 +147,10 @@ class IndexMachine(RuleBasedStateMachine):
         assert len(self.index) == len(self.model)
         for known in self.model:
             assert known.num_pins == self.pins.get(known.key, 0)
+            assert (known.kept_until_s is not None) is (known.key in self.kept)
+            is_needed = known.num_pins or known.key in self.kept
             is_free = known.is_spare or not self._has_child(known)
-            assert known.can_go is (not known.num_pins and is_free)
+            assert known.can_go is (not is_needed and is_free)
 
 
 IndexMachine.TestCase.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
