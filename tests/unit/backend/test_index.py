@@ -62,7 +62,7 @@ class IndexMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.model)
     @rule(data=st.data())
-    def keep(self, data):
+    def keep_until(self, data):
         kept = data.draw(st.sampled_from(self.model))
         self.index.keep_until(kept, 5.0)
         self.kept.add(kept.key)
