@@ -75,6 +75,11 @@ class Directory:
         masks = self._masks_by_tenant.get(tenant, {})
         return [holding.tier_of(mask) for mask in map(masks.get, keys, repeat(0))]
 
+    def masks_of(self, key: ChunkKey) -> dict[str, int]:
+        """Returns the bits of all who hold a key, by tenant; for people's questions."""
+        found = {tenant: masks.get(key, 0) for tenant, masks in self._masks_by_tenant.items()}
+        return {tenant: mask for tenant, mask in found.items() if mask}
+
     def apply(self, holding: Holding, changes: Changes) -> None:
         """Applies index changes in order; each is idempotent."""
         if not changes.kinds:

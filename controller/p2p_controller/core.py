@@ -15,12 +15,15 @@ from p2p.wire.messages import (
     CopyEntries,
     Deregister,
     Events,
+    Explain,
+    FetchReports,
     Follow,
     GetMetrics,
     GetStatus,
     Heartbeat,
     ListInstances,
     ListPeers,
+    ListRequests,
     Locate,
     Refusal,
     RefusalCode,
@@ -33,6 +36,7 @@ from p2p_controller.handling import HandlingTimes
 from p2p_controller.ops.clear import clear
 from p2p_controller.ops.deregister import deregister
 from p2p_controller.ops.events import events
+from p2p_controller.ops.explain import explain
 from p2p_controller.ops.follow import copy_entries, follow, news
 from p2p_controller.ops.heartbeat import heartbeat
 from p2p_controller.ops.instances import instances
@@ -40,6 +44,8 @@ from p2p_controller.ops.locate import locate
 from p2p_controller.ops.metrics import metrics
 from p2p_controller.ops.peers import peers
 from p2p_controller.ops.register import register
+from p2p_controller.ops.reports import reports
+from p2p_controller.ops.requests import requests
 from p2p_controller.ops.shutdown import shutdown
 from p2p_controller.ops.snapshot import snapshot
 from p2p_controller.ops.status import status
@@ -151,6 +157,8 @@ class ControllerCore:
             return _answer_later(state, sender, message, now_s)
         if isinstance(message, Register | Heartbeat | Events | SnapshotPage | Deregister):
             return _answer_member(state, message, now_s)
+        if isinstance(message, FetchReports | Explain | ListRequests):
+            return _answer_evidence(state, message, now_s)
         return _answer_question(state, message, now_s)
 
 
@@ -188,7 +196,21 @@ def _answer_member(
         case Register():
             return register(state, message, now_s)
         case Deregister():
-            return deregister(state, message)
+            return deregister(state, message, now_s)
+        case _:
+            assert_never(message)
+
+
+def _answer_evidence(
+    state: ControllerState, message: FetchReports | Explain | ListRequests, now_s: float
+) -> ControllerReply:
+    match message:
+        case FetchReports():
+            return reports(state, message, now_s)
+        case Explain():
+            return explain(state, message, now_s)
+        case ListRequests():
+            return requests(state, message, now_s)
         case _:
             assert_never(message)
 

@@ -13,6 +13,7 @@ from p2p.wire.messages import (
     CopyEntries,
     Events,
     FeedStatus,
+    FetchReports,
     Follow,
     Heartbeat,
     MemberLost,
@@ -23,6 +24,7 @@ from p2p.wire.messages import (
     SnapshotTurn,
     Want,
 )
+from p2p_controller.evidence import Evidence, GoneKind
 from p2p_controller.handling import HandlingTimes
 from p2p_controller.members import Member, Members
 from p2p_controller.orders import MAX_ORDERS, Orders
@@ -33,7 +35,9 @@ if TYPE_CHECKING:
     from p2p.keys import NamespaceId
     from p2p_controller.namespaced import Namespaced
 
-FromMember: TypeAlias = Heartbeat | Events | SnapshotPage | SnapshotTurn | Follow | CopyEntries
+FromMember: TypeAlias = (
+    Heartbeat | Events | SnapshotPage | SnapshotTurn | Follow | CopyEntries | FetchReports
+)
 _RECOVERY_LIMIT = 6
 _LOG_LIMIT = 200
 
@@ -56,6 +60,7 @@ class ControllerState:
         self.numbers = itertools.count(1)
         self.orders = Orders(epoch, self.counters)
         self.turns = Turns(settings.snapshot_pages, settings.silent_after_s, self.counters)
+        self.evidence = Evidence()
         self.started_s: float | None = None
         self.is_shutting_down = False
         self._has_recovered = False
@@ -86,8 +91,10 @@ class ControllerState:
             self.started_s = now_s
         silent, forgotten = self.members.expire(now_s)
         for member in silent:
+            self.evidence.note_gone(member, GoneKind.SILENT, now_s)
             self._on_liveness(member)
         for member in forgotten:
+            self.evidence.note_gone(member, GoneKind.FORGOTTEN, now_s)
             self.remove(member)
 
     def remove(self, member: Member) -> None:

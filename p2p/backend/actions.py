@@ -153,6 +153,7 @@ class FetchOutcome:
         num_local: leading chunks that were here already.
         sources: who contributed, best first.
         phases_s: seconds from the start to each phase's first moment.
+        request_id: under which it is reported.
     """
 
     entries: Sequence[IndexEntry]
@@ -161,3 +162,4 @@ class FetchOutcome:
     num_local: int = 0
     sources: list[SourceTally] = field(default_factory=list)
     phases_s: dict[str, float] = field(default_factory=dict)
+    request_id: str = ""

@@ -12,33 +12,39 @@ import numpy as np
 
 from p2p.agent.nixl_config import NixlConfig
 from p2p.agent.slots import SlotState
-from p2p.backend.actions import FetchOutcome, ShortReason
+from p2p.backend.actions import FetchOutcome
 from p2p.backend.bond import BondThread
 from p2p.backend.engine import FetchEngine
 from p2p.backend.engine_parts import EngineParts, Observer, Ticket
 from p2p.backend.fetch_context import FetchLimits
+from p2p.backend.fetch_log import check_request_id
 from p2p.backend.following import Following, MirrorLimits
 from p2p.backend.hot import HotLimits
 from p2p.backend.instance import InstanceCore
 from p2p.backend.leases import LeaseLimits
+from p2p.backend.locator import Locator
 from p2p.backend.peer_service import PeerService
 from p2p.backend.pool import Pool, SlotBytes
 from p2p.backend.reader import ReaderCore
-from p2p.backend.results import DrainReport, FetchResult, Handle, Hit, PutReport, hit_of
+from p2p.backend.results import (
+    DrainReport,
+    FetchResult,
+    Handle,
+    Hit,
+    PutReport,
+)
 from p2p.backend.settings import BackendConfig, advertised_address, check_layout
 from p2p.backend.sources import ArraySource, ChunkSource
 from p2p.backend.store import Placement
 from p2p.channel.base import Channel
 from p2p.channel.registry import ChannelSettings, open_channel
 from p2p.config import revalidated
-from p2p.errors import ArgumentError, ClosedError, PeerUnreachableError
+from p2p.errors import ArgumentError, ClosedError
 from p2p.keys import ChunkKey, check_keys
 from p2p.layout import Layout
 from p2p.wire.context import WireContext
 from p2p.wire.curve import load_keys
-from p2p.wire.decoders import CONTROLLER_REPLIES
 from p2p.wire.messages import RankEndpoint, RankOffer, Register
-from p2p.wire.requester import Requester
 
 _PUT_BATCH_CHUNKS = 8
 _VERIFY_ONE_IN = {"always": 1, "sample": 16, "off": 0}
@@ -60,7 +66,6 @@ class P2PBackend:
         self.config = config
         self.layout = layout
         self._lock = threading.RLock()
-        self._ask_lock = threading.Lock()
         self._closed = False
         name = config.key_name or config.instance
         keys = load_keys(config.keys_dir, name) if config.keys_dir else None
@@ -89,7 +94,7 @@ class P2PBackend:
         hot = HotLimits(readers_per_chunk=config.readers_per_chunk)
         self._core = InstanceCore(identity, offers, self._pool.num_slots, limits=limits, hot=hot)
         self._core.following = _following(config, self._core)
-        self._locator = Requester(self._wire, config.controller, CONTROLLER_REPLIES)
+        self._locator = Locator(self._core, self._lock, self._wire, config.controller, boot_clock)
         self._bond = BondThread(self._core, self._lock, self._wire, config.controller, boot_clock)
         parts = EngineParts(
             reader=ReaderCore(
@@ -173,38 +178,32 @@ class P2PBackend:
         return PutReport(len(placements), num_present, num_refused)
 
     def locate(
-        self, keys: Sequence[ChunkKey], tenant: str = "", timeout_s: float | None = None
+        self,
+        keys: Sequence[ChunkKey],
+        tenant: str = "",
+        timeout_s: float | None = None,
+        request_id: str = "",
     ) -> Hit:
         """Returns the longest prefix that is here or, by the directory, at peers.
 
         A value in any case: a controller that does not answer within ``timeout_s`` (by default
         half of the configured budget) leaves what is here.
 
+        What is reported to the controller bears ``request_id``; one is made up if it is empty.
+
         Raises:
-            ArgumentError: keys differ in length.
+            ArgumentError: keys differ in length, or the id is longer than 128 characters.
         """
         self._check_open()
-        check_keys(keys)
-        with self._lock:
-            num_local = len(self._core.index.prefix(keys, tenant))
-        if num_local == len(keys):
-            return Hit(num_local, num_local, (), (), ShortReason.COMPLETE)
-        with self._lock:
-            following = self._core.following
-            known = following and following.locate(keys[num_local:], tenant, boot_clock())
-        if known is not None:
-            return hit_of(known, num_local, len(keys))
-        question = self._core.question(keys[num_local:], tenant)
-        try:
-            with self._ask_lock:
-                wait_s = self.config.budget_s / 2 if timeout_s is None else timeout_s
-                answer = self._locator.request(question, wait_s)
-        except PeerUnreachableError:
-            return Hit(num_local, num_local, (), (), ShortReason.CONTROLLER_SILENT)
-        return hit_of(answer, num_local, len(keys))
+        wait_s = self.config.budget_s / 2 if timeout_s is None else timeout_s
+        return self._locator.locate(keys, tenant, wait_s, request_id)
 
     def fetch(
-        self, keys: Sequence[ChunkKey], budget_s: float | None = None, tenant: str = ""
+        self,
+        keys: Sequence[ChunkKey],
+        budget_s: float | None = None,
+        tenant: str = "",
+        request_id: str = "",
     ) -> FetchResult:
         """Brings the longest prefix that is to be had into the pool, within a budget.
 
@@ -212,23 +211,30 @@ class P2PBackend:
             keys: of consecutive chunks of one prompt, from its first chunk on.
             budget_s: the call returns after this time at the latest, with what is verified.
             tenant: on whose behalf.
+            request_id: under which it is reported to the controller (`p2p-controller explain`);
+                one is made up if it is empty.
 
         Returns:
             The chunks, pinned until released, and why there are not more.
 
         Raises:
-            ArgumentError: keys differ in length, or the budget is not positive.
+            ArgumentError: keys differ in length, the budget is not positive, or the id is longer
+                than 128 characters.
         """
-        ticket = self._submit(keys, budget_s, tenant)
+        ticket = self._submit(keys, budget_s, tenant, request_id)
         return self._result(self._engine.wait(ticket))
 
     # ------------------------------------------------------------------ the asynchronous twin
 
     def submit_fetch(
-        self, keys: Sequence[ChunkKey], budget_s: float | None = None, tenant: str = ""
+        self,
+        keys: Sequence[ChunkKey],
+        budget_s: float | None = None,
+        tenant: str = "",
+        request_id: str = "",
     ) -> Handle[FetchResult]:
         """Starts a fetch and returns a handle to poll; arguments and errors as `fetch`."""
-        ticket = self._submit(keys, budget_s, tenant)
+        ticket = self._submit(keys, budget_s, tenant, request_id)
         self._engine.drive_in_background()
 
         def take() -> FetchResult | None:
@@ -391,10 +397,13 @@ class P2PBackend:
             for placement, root in zip(batch, roots, strict=True):
                 self._core.commit(placement, (root,), tenant)
 
-    def _submit(self, keys: Sequence[ChunkKey], budget_s: float | None, tenant: str) -> Ticket:
+    def _submit(
+        self, keys: Sequence[ChunkKey], budget_s: float | None, tenant: str, request_id: str
+    ) -> Ticket:
         self._check_open()
+        check_request_id(request_id)
         budget_s = self.config.budget_s if budget_s is None else budget_s
-        return self._engine.submit(keys, tenant, budget_s)
+        return self._engine.submit(keys, tenant, budget_s, request_id)
 
     def _result(self, outcome: FetchOutcome) -> FetchResult:
         views = [self._pool.view(entry.slot) for entry in outcome.entries]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from p2p.backend.actions import ShortReason, SourceTally, Tag
 from p2p.backend.borrow import Borrower, Grant
 from p2p.backend.fetch_context import FetchContext
-from p2p.backend.handshake import PeerState
+from p2p.backend.handshake import Peer, PeerState
 from p2p.backend.lease_messages import is_consistent, lease_request
 from p2p.backend.peers import likely_peers, named_peers
 from p2p.backend.plan import Place, View, plan_runs, pull_s
@@ -112,6 +112,10 @@ class Borrowing:
             standing=lambda instance: book.speeds.standing(instance, now_s),
         )
         runs = plan_runs(located, offset, view, self._context.limits.plan)
+        for holder in located.holders:
+            peer = book.get(holder.instance)
+            if peer is not None and not book.is_usable(holder, now_s):
+                self._note_standing(peer)
         self.pull_s = pull_s(runs, view)
         if runs and not self._guessed and not located.partial:
             book.judge_unasked([holder.instance for holder in runs[0].holders])
@@ -200,6 +204,7 @@ class Borrowing:
         if borrower is None or peer is None:
             return
         if peer.state is PeerState.REFUSED:
+            self._note_standing(peer)
             self.leave(borrower, ShortReason.PEER_REFUSED, f"{instance}: {peer.reason}")
         elif peer.state is PeerState.DOWN:
             self.leave(borrower, ShortReason.LINK_FAILED, f"{instance}: {peer.reason}")
@@ -256,6 +261,7 @@ class Borrowing:
         if borrower.is_lost:
             return
         borrower.is_lost = True
+        self._note(borrower.holder.instance, reason, detail)
         self._context.desk.instance.counters[f"holder_left_{reason.value}"] += 1
         self._context.chunks.strike(borrower.holder.instance, reason, detail)
         for grant in borrower.grants:
@@ -284,6 +290,19 @@ class Borrowing:
             self._context.chunks.needs_holders = True
 
     # ------------------------------------------------------------------ parts
+
+    def _note(
+        self, instance: str, reason: ShortReason, detail: str, refusal: Refusal | None = None
+    ) -> None:
+        context = self._context
+        context.troubles.note(instance, reason, detail, context.now_s, refusal)
+
+    def _note_standing(self, peer: Peer) -> None:
+        """Notes why a holder is not asked."""
+        is_refused = peer.state is PeerState.REFUSED
+        reason = ShortReason.PEER_REFUSED if is_refused else ShortReason.LINK_FAILED
+        name = peer.holder.instance
+        self._note(name, reason, f"{name}: {peer.reason}", peer.refusal)
 
     def _meet(self, holder: Holder) -> Borrower:
         """Returns the borrower of a holder; an earlier start's is replaced if it lends nothing."""
@@ -351,6 +370,7 @@ class Borrowing:
             return
         for position in sorted(missing):
             detail = f"{name} no longer has chunk {position}"
+            self._note(name, ShortReason.EVICTED, detail)
             self._context.chunks.refuse(position, name, ShortReason.EVICTED, detail)
         if len(looked_at) < len(positions):  # the rest has no room in what we may borrow
             left = positions[len(looked_at) :]
@@ -386,6 +406,7 @@ class Borrowing:
                 self._wait(borrower, positions, answer.retry_after_ms, answer.alternates, now_s)
             case Refusal():
                 detail = f"{name} refused: {answer.code.value} {answer.field}".rstrip()
+                self._note(name, ShortReason.PEER_REFUSED, detail, answer)
                 if name == self._guessed:
                     self._orphans = (ShortReason.PEER_REFUSED, detail)
                 self.leave(borrower, ShortReason.PEER_REFUSED, detail)
@@ -407,6 +428,8 @@ class Borrowing:
         borrower.retry_at_s = now_s + max(retry_after_ms / 1000, _RETRY_MIN_S)
         self._context.is_sent_elsewhere |= bool(alternates)
         name = borrower.holder.instance
+        detail = f"{name} is busy with {len(positions)} chunks from {positions[0]} on"
+        self._note(name, ShortReason.PEER_BUSY, detail)
         for holder in named_peers(self._context, alternates, now_s):
             if not self._meet(holder).is_lost:
                 for position in positions:

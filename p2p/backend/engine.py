@@ -97,7 +97,9 @@ class FetchEngine:
         self._thread = threading.Thread(target=self._run, name="p2p-fetch", daemon=True)
         self._thread.start()
 
-    def submit(self, keys: Sequence[ChunkKey], tenant: str, budget_s: float) -> Ticket:
+    def submit(
+        self, keys: Sequence[ChunkKey], tenant: str, budget_s: float, request_id: str
+    ) -> Ticket:
         """Starts a fetch. Somebody must drive it: `wait`, or `drive_in_background`.
 
         Raises:
@@ -107,7 +109,10 @@ class FetchEngine:
         if self._is_closing:
             raise ClosedError("the backend is closed")
         with self._lock:
-            ticket = Ticket(self._reader.submit(keys, tenant, budget_s, self._clock()))
+            fetch = self._reader.submit(
+                keys, tenant, budget_s, self._clock(), request_id=request_id
+            )
+            ticket = Ticket(fetch)
             self._tickets.append(ticket)
         return ticket
 

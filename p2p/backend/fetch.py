@@ -22,6 +22,7 @@ from p2p.backend.actions import (
 from p2p.backend.borrowing import Borrowing
 from p2p.backend.chunks import ChunkState
 from p2p.backend.fetch_context import FetchContext
+from p2p.backend.fetch_log import report_of
 from p2p.backend.handshake import Guess
 from p2p.backend.pace import Pace
 from p2p.backend.readings import Reading, Readings
@@ -100,6 +101,7 @@ class Fetch:
         if not self._is_locating:
             return
         self._is_locating = False
+        self._context.now_s = now_s
         self._mark(Phase.AFTER_LOCATE, now_s)
         if isinstance(answer, Located):
             self._borrowing.plan(answer, self._located_from, now_s)
@@ -115,6 +117,7 @@ class Fetch:
 
     def on_answer(self, tag: Tag, answer: Message | None, now_s: float) -> None:
         """Takes a holder's answer to a lease request or renewal; None if it is unreachable."""
+        self._context.now_s = now_s
         if self.outcome is not None:
             return
         self._borrowing.on_answer(tag, answer, now_s)
@@ -124,6 +127,7 @@ class Fetch:
 
     def on_peer(self, instance: str, now_s: float) -> None:
         """The standing of a holder changed: linked, refused or down."""
+        self._context.now_s = now_s
         if self.outcome is None:
             self._borrowing.on_peer(instance)
             self._step(now_s)
@@ -140,6 +144,7 @@ class Fetch:
 
     def on_read_done(self, read_id: ReadId, now_s: float) -> None:
         """All bytes of a read are there; ``now_s`` was taken after that was seen."""
+        self._context.now_s = now_s
         reading = self._readings[read_id]
         if reading.is_given_up:
             self._readings.forget(read_id)
@@ -158,6 +163,7 @@ class Fetch:
 
     def on_read_failed(self, read_id: ReadId, reason: str, now_s: float) -> None:
         """A read ended badly and has quiesced."""
+        self._context.now_s = now_s
         reading = self._readings[read_id]
         if not reading.is_given_up:
             self._readings.over(reading, now_s, is_good=False)
@@ -169,6 +175,7 @@ class Fetch:
 
     def on_read_broken(self, read_id: ReadId, reason: str, now_s: float) -> None:
         """A read ended badly and may still touch memory: quarantine until `on_quiesced`."""
+        self._context.now_s = now_s
         reading = self._readings[read_id]
         if not reading.is_given_up:
             self._abandon(reading, ShortReason.READ_FAILED, reason, now_s)
@@ -180,6 +187,7 @@ class Fetch:
 
     def on_verified(self, read_id: ReadId, roots: Sequence[tuple[int, ...]], now_s: float) -> None:
         """Takes the digests of a read's chunks, one tuple over the ranks for each."""
+        self._context.now_s = now_s
         self._take_verified(read_id, roots, now_s)
         self._step(now_s)
 
@@ -205,6 +213,7 @@ class Fetch:
 
     def on_time(self, now_s: float) -> None:
         """Time alone: unanswered requests, stalled reads, renewals, the deadline."""
+        self._context.now_s = now_s
         due_s = self.next_deadline_s()
         if due_s is None or now_s < due_s:
             return
@@ -379,7 +388,11 @@ class Fetch:
             num_local=self._num_local,
             sources=sorted((t for t in tallies if t.num_chunks), key=lambda t: -t.num_chunks),
             phases_s=self._phases_s,
+            request_id=self._context.request_id,
         )
+        if self._context.request_id:
+            report = report_of(self._context, self.outcome, now_s)
+            self._context.desk.instance.fetch_log.note(report, now_s)
         if self.outcome.sources:
             self._context.desk.book.served(self.outcome.sources[0].instance)
         self._context.is_delivered = True

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from p2p.backend.actions import Action, ReadId, Tag
 from p2p.backend.chunks import ChunkTable
+from p2p.backend.fetch_log import Troubles
 from p2p.backend.handshake import PeerBook
 from p2p.backend.instance import InstanceCore
 from p2p.backend.plan import PlanLimits
@@ -120,6 +121,9 @@ class FetchContext:
         budget_s: time until the outcome must be there.
         limits: timing and sizes.
         chunks: where each chunk stands.
+        request_id: under which it is reported; empty for a fetch on behalf of a peer.
+        troubles: what went wrong with holders.
+        now_s: the time of what happens now.
         evict_before: chunks whose last use was not before this are not evicted for it.
         arrived_s: when the last chunk arrived; before that, when the fetch started.
         is_delivered: the outcome is there; what is still under way only has to end.
@@ -138,9 +142,12 @@ class FetchContext:
     limits: FetchLimits
     chunks: ChunkTable
     evict_before: int | None = None
+    request_id: str = ""
+    troubles: Troubles = field(default_factory=Troubles)
     is_delivered: bool = False
     is_sent_elsewhere: bool = False
     arrived_s: float = field(init=False)
+    now_s: float = field(init=False)
 
     deadline_s: float = field(init=False)
     ask_timeout_s: float = field(init=False)
@@ -148,7 +155,7 @@ class FetchContext:
     window_chunks: int = field(init=False)
 
     def __post_init__(self) -> None:
-        self.arrived_s = self.started_s
+        self.arrived_s = self.now_s = self.started_s
         self.deadline_s = self.started_s + self.budget_s
         self.ask_timeout_s = min(self.limits.ask_timeout_s, self.budget_s / 4)
         self.stall_s = min(self.limits.stall_s, self.budget_s / 3)

@@ -71,4 +71,4 @@ class Greetings:
             self._reader.down(name, reason, now_s)
             return
         self._reader.instance.counters[f"peer_refused_{field or code}"] += 1
-        self._reader.refused(name, reason)
+        self._reader.refused(name, reason, refusal)

@@ -54,6 +54,7 @@ class Peer:
     backoff_s: float = _BACKOFF_FIRST_S
     trust: int = 0
     silent_since_s: float | None = None
+    refusal: Refusal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,11 +183,12 @@ class PeerBook:
             peer.reason = "the link is being renewed"
             peer.retry_at_s = 0.0
 
-    def refused(self, instance: str, reason: str) -> None:
+    def refused(self, instance: str, reason: str, refusal: Refusal | None = None) -> None:
         """The holder said no; only another start of it can change that."""
         peer = self._peers[instance]
         peer.state = PeerState.REFUSED
         peer.reason = reason
+        peer.refusal = refusal
 
     def down(self, instance: str, reason: str, now_s: float) -> None:
         """The holder does not answer or its link broke: leave it alone for a while."""

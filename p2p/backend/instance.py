@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
+from p2p.backend.fetch_log import FetchLog
 from p2p.backend.handshake import refuse_hello
 from p2p.backend.hot import HotChunks, HotLimits
 from p2p.backend.index import IndexEntry
@@ -116,6 +117,11 @@ class InstanceCore(ChunkStore):
     def chunk_bytes(self) -> int:
         """Bytes of one chunk over all ranks."""
         return self._chunk_bytes
+
+    @property
+    def fetch_log(self) -> FetchLog:
+        """What is remembered of the last fetches."""
+        return self.membership.fetch_log
 
     def num_peers(self, now_s: float) -> int:
         """Returns how many other members are known."""

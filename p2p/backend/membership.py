@@ -12,6 +12,7 @@ from enum import Enum
 import msgspec
 
 from p2p.backend.feed import EventFeed, Snapshot
+from p2p.backend.fetch_log import FetchLog
 from p2p.backend.index import Index
 from p2p.backend.roster import Roster
 from p2p.wire.messages import (
@@ -94,6 +95,7 @@ class Membership:
         self.num_unanswered = 0
         self._limits = limits or BondLimits()
         self.roster = Roster(self._limits.peers_age_s, self._limits.retry_s)
+        self.fetch_log = FetchLog()
         self._index = index
         self._feed = feed
         self._kind = kind
@@ -133,6 +135,7 @@ class Membership:
             self._beat_at_s = now_s + self._heartbeat_s
             self.num_unanswered += 1
             messages.append(self._heartbeat(load_bytes))
+            messages.extend(self.fetch_log.messages(self.identity, self.epoch, now_s))
         if self.roster.ask(now_s):
             identity = self.identity
             messages.append(ListPeers(instance=identity.instance, incarnation=identity.incarnation))
@@ -197,6 +200,7 @@ class Membership:
         self._was_bonded = True
         self.num_unanswered = 0
         self.epoch = message.epoch
+        self.fetch_log.rewind()
         self._heartbeat_s = message.heartbeat_ms / 1000
         self._pages_allowed = message.pages
         self._beat_at_s = 0.0

@@ -32,7 +32,7 @@ class Pins:
         """Keeps a chunk until then, whatever was said of it before; false beyond the limit."""
         if entry.kept_until_s is None and len(self) >= self.num_max:
             return False
-        self._index.keep(entry, until_s)
+        self._index.keep_until(entry, until_s)
         if until_s < float("inf"):
             heapq.heappush(self._ends, (until_s, entry.key))
         return True

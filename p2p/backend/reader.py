@@ -106,11 +106,12 @@ class ReaderCore:
         budget_s: float,
         now_s: float,
         evict_before: int | None = None,
+        request_id: str = "",
     ) -> Fetch:
         """Starts a fetch.
 
-        With ``evict_before`` it is for a peer: read and kept in any case, and at the cost of older
-        chunks only.
+        With ``evict_before`` it is for a peer: read and kept in any case, at the cost of older
+        chunks only, and not reported. Without a ``request_id`` one is made up.
 
         Raises:
             ArgumentError: the budget is not positive, or keys differ in length.
@@ -130,6 +131,7 @@ class ReaderCore:
             else replace(self.limits, pull="always", keep="always"),
             chunks=ChunkTable(keys),
             evict_before=evict_before,
+            request_id=self._request_id(request_id) if evict_before is None else "",
         )
         fetch = desk.fetch = Fetch(context, desk.on_phase)
         self._fetches[id(fetch)] = fetch
@@ -298,9 +300,9 @@ class ReaderCore:
         self.book.down(instance, reason, now_s)
         self._changed.append(instance)
 
-    def refused(self, instance: str, reason: str) -> None:
+    def refused(self, instance: str, reason: str, refusal: Refusal) -> None:
         """A holder does not fit; whoever caused this call settles what follows for fetches."""
-        self.book.refused(instance, reason)
+        self.book.refused(instance, reason, refusal)
         self._changed.append(instance)
 
     def give_back(self, holder: Holder, token: int) -> None:
@@ -323,6 +325,9 @@ class ReaderCore:
         return read_id
 
     # ------------------------------------------------------------------ parts
+
+    def _request_id(self, given: str) -> str:
+        return given or self.instance.fetch_log.next_id(self.instance.identity)
 
     def _take_news(self, now_s: float) -> None:
         """Members that are not heard any more are left by every fetch, at once."""

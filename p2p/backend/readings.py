@@ -150,6 +150,7 @@ class Readings:
         """Chunks of a read are of no use: they are wanted again, unless they are read twice."""
         others = [r for r in self._readings.values() if r is not reading and not r.is_given_up]
         elsewhere = {position for other in others for position in other.positions}
+        self._context.troubles.note(reading.name, reason, detail, self._context.now_s)
         chunks = self._context.chunks
         chunks.fail([p for p in positions if p not in elsewhere], reading.name, reason, detail)
         for position in elsewhere.intersection(positions):

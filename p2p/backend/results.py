@@ -7,10 +7,12 @@ from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 from p2p.backend.actions import FetchOutcome, ShortReason
+from p2p.backend.fetch_log import millis
 from p2p.backend.pool import SlotBytes
 from p2p.errors import ArgumentError, ClosedError
 from p2p.kernels import PagedCache
-from p2p.wire.messages import HolderRun, Located
+from p2p.keys import ChunkKey
+from p2p.wire.messages import FetchReport, HolderRun, Located
 
 T = TypeVar("T")
 
@@ -58,6 +60,7 @@ class Hit:
             ``num_local``, holders from ``holders``.
         holders: ids of the instances that hold them.
         reason: why the prefix is not longer.
+        request_id: under which this is reported to the controller.
     """
 
     num_chunks: int
@@ -65,6 +68,7 @@ class Hit:
     runs: tuple[HolderRun, ...]
     holders: tuple[str, ...]
     reason: ShortReason
+    request_id: str = ""
 
 
 def hit_of(answer: object, num_local: int, num_keys: int) -> Hit:
@@ -79,6 +83,24 @@ def hit_of(answer: object, num_local: int, num_keys: int) -> Hit:
     return Hit(num_chunks, num_local, answer.runs, holders, reason)
 
 
+def report_of_hit(
+    hit: Hit, keys: Sequence[ChunkKey], tenant: str, request_id: str, took_s: float
+) -> FetchReport:
+    """Returns what is to be remembered of a question where a prompt is."""
+    return FetchReport(
+        number=0,
+        request=request_id,
+        tenant=tenant,
+        num_keys=len(keys),
+        num_local=hit.num_local,
+        num_delivered=hit.num_chunks,
+        reason=hit.reason.value,
+        detail="asked only where it is",
+        missing=keys[hit.num_chunks] if hit.num_chunks < len(keys) else b"",
+        took_ms=millis(took_s),
+    )
+
+
 class FetchResult:
     """Chunks in the local pool, pinned until `release`; a context manager.
 
@@ -90,6 +112,7 @@ class FetchResult:
         sources: what each holder contributed, most first.
         seconds: from the call to the outcome.
         phases_s: seconds from the call to each phase.
+        request_id: under which this fetch is reported to the controller.
     """
 
     def __init__(
@@ -105,6 +128,7 @@ class FetchResult:
         self.sources = tuple(outcome.sources)
         self.seconds = outcome.phases_s["done"]
         self.phases_s = outcome.phases_s
+        self.request_id = outcome.request_id
         self._chunks: list[SlotBytes] | None = chunks
         self._on_release = on_release
 

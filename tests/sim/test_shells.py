@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[2]
 ALSO_SHELLS = ("p2p/backend/lane.py", "p2p/backend/links.py")  # through what they are given
 FACES = {
     "p2p/backend/backend.py": "the public face: says who we are, and puts results into words",
+    "p2p/backend/locator.py": "the public face's waiting question: puts the answer into words",
     "p2p/backend/results.py": "what callers hold",
     "p2p/backend/settings.py": "asks the host for its name",
     "p2p/wire/context.py": "makes sockets",
@@ -22,14 +23,20 @@ INPUT_AND_OUTPUT |= {"threading", "time", "zmq"}
 ALLOWED = {
     ("BondThread.__init__", "uses BondState"): "what was logged last",
     ("BondThread._log", "uses BondState"): "chooses a log level",
+    ("ControllerServer._handle_now", "branches on count"): "which handlings are timed",
+    ("ControllerServer.handle", "branches on is_full"): "in what order, see Backlog",
     ("Dialer._matching_offer", "branches on channel"): "a link needs its own kind",
     ("FetchEngine._on_read_end", "branches on roots"): "digests, if a lane made any",
+    ("FetchEngine._on_dialled", "branches on holder"): "passes on what the reader says",
     ("Lane._on_piece", "branches on keys"): "without keys there is nothing to digest",
     ("Lanes.submit", "branches on num_bytes"): "the lane with the least to do",
     ("_LaneThread._tell", "branches on orders"): "its own queue",
+    ("PeerLines._line", "branches on holder"): "one socket for each start",
     ("PeerLines._line", "branches on incarnation"): "one socket for each start",
     ("_is_same_start", "branches on incarnation"): "one socket for each start",
     ("_is_same_start", "branches on public_key"): "one socket for each start",
+    ("_leases_of", "makes a ListLeases"): "a person's question, passed on over HTTP",
+    ("lease_report", "makes a ListInstances"): "a person's question, passed on over HTTP",
     ("Responder._decode", "makes a Refusal"): "no core sees what is no message",
     ("Responder._decode", "uses RefusalCode"): "no core sees what is no message",
 }
@@ -48,6 +55,7 @@ REPORTS = {
     "refusal",
     "shut_down",
     "state",
+    "times",
     "wants_reader",
 }  # for logs and metrics, the end of a process, or to skip a call that would do nothing
 

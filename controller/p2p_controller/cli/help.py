@@ -33,6 +33,23 @@ examples:
   p2p-controller locate --namespace 5c0f… --tokens-file prompt.json --chunk-tokens 256 --seed 0
 `p2p-controller instances` shows the namespaces' ids.
 """
+EXPLAIN = """\
+Says why chunks of a prompt cannot be had, or why a request that an instance reported was short.
+Every reason is recorded evidence, with instance and age. Exit code 1 if no reason is recorded.
+
+examples:
+  p2p-controller explain --namespace 5c0f… --keys-file keys.txt
+  p2p-controller explain --as-instance decode-1 --tokens-file prompt.json --chunk-tokens 256
+  p2p-controller explain --request decode-1.3fa2c1.42
+`p2p-controller requests` shows the ids of the last short requests.
+"""
+REQUESTS = """\
+Instances report their last fetches with their heartbeats; the controller keeps the last 4096.
+
+examples:
+  p2p-controller requests
+  p2p-controller requests --instance decode-1 --all --limit 200 --json
+"""
 CLEAR = """\
 Instances drop every chunk that they do not lend at that moment; the directory follows.
 

@@ -68,6 +68,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     leases = commands.add_asking("leases", "What every instance lends, and to whom.", texts.LEASES)
     leases.add_argument("--instance", default="", metavar="INSTANCE", help="only this one's")
     _add_locate(commands)
+    _add_explain(commands)
+    _add_requests(commands)
     _add_clear(commands)
     _add_keys(commands)
     commands.add("dashboard", "Print the Grafana dashboard, ready to be imported.")
@@ -94,6 +96,26 @@ def _add_locate(commands: _Commands) -> None:
     command.add_argument("--tenant", default="", help="whose entries count besides nobody's")
     command.add_argument(
         "--as-instance", default="", metavar="INSTANCE", help="only holders that it can read"
+    )
+
+
+def _add_explain(commands: _Commands) -> None:
+    command = commands.add_asking("explain", "Why a hit was short or zero.", texts.EXPLAIN)
+    command.add_argument("--namespace", default="", metavar="ID", help="what the keys belong to")
+    add_prompt_options(command)
+    command.add_argument("--tenant", default="", help="whose entries count besides nobody's")
+    command.add_argument(
+        "--as-instance", default="", metavar="INSTANCE", help="who asks: its layout and namespace"
+    )
+    command.add_argument("--request", default="", metavar="ID", help="a request that was reported")
+
+
+def _add_requests(commands: _Commands) -> None:
+    command = commands.add_asking("requests", "The last fetches that were short.", texts.REQUESTS)
+    command.add_argument("--instance", default="", metavar="INSTANCE", help="only this one's")
+    command.add_argument("--all", action="store_true", help="also those that got everything")
+    command.add_argument(
+        "--limit", type=int, default=50, metavar="N", help="as many at most (default: 50)"
     )
 
 

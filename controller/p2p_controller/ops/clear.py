@@ -3,6 +3,7 @@
 from p2p.keys import InstanceId, NamespaceId
 from p2p.wire.exchange import Sender
 from p2p.wire.messages import Clear, Refusal, RefusalCode
+from p2p_controller.evidence import GoneKind
 from p2p_controller.members import Member
 from p2p_controller.state import ControllerState
 
@@ -21,6 +22,8 @@ def clear(state: ControllerState, sender: Sender, message: Clear, now_s: float) 
     concerned = [m for m in state.members.by_id.values() if _is_concerned(m, message)]
     alive = [member for member in concerned if not member.is_silent]
     silent: list[str] = [member.instance for member in concerned if member.is_silent]
+    for member in alive:
+        state.evidence.note_gone(member, GoneKind.CLEARED, now_s)
     state.orders.clear(sender, alive, silent, now_s + message.timeout_ms / 1000)
     return None
 

@@ -1,9 +1,12 @@
 """A batch of index changes."""
 
-from p2p.wire.messages import Events, FeedStatus, Refusal
+from p2p.wire.messages import EventKind, Events, FeedStatus, Refusal
+from p2p_controller.feed import last_seq_of
 from p2p_controller.members import Member
 from p2p_controller.ops.batch import MAX_SEQ, refuse_bad_batch
 from p2p_controller.state import ControllerState
+
+_EVICT = EventKind.EVICT.value
 
 
 def events(state: ControllerState, message: Events, now_s: float) -> FeedStatus | Refusal:
@@ -17,6 +20,8 @@ def events(state: ControllerState, message: Events, now_s: float) -> FeedStatus 
     if refusal is not None:
         return refusal
     if message.kinds:
+        if _EVICT in message.kinds and last_seq_of(message) > member.feed.acked_seq:
+            state.evidence.note_batch(member, message, now_s)
         bits = member.feed.live.mask
         member.feed.take_events(message)
         if member.feed.live.mask != bits:  # its first chunk in a tier

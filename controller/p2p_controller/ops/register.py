@@ -4,6 +4,7 @@ from p2p.errors import ArgumentError
 from p2p.keys import InstanceId
 from p2p.wire.messages import Order, Refusal, RefusalCode, Register, Registered
 from p2p_controller.changelog import FeedLog
+from p2p_controller.evidence import GoneKind
 from p2p_controller.feed import Feed
 from p2p_controller.members import Member
 from p2p_controller.namespaced import Namespaced
@@ -26,7 +27,8 @@ def register(state: ControllerState, message: Register, now_s: float) -> Registe
         return Refusal(
             code=RefusalCode.LAYOUT, field=error.name, ours=error.reason, theirs=str(error.value)
         )
-    orders = _replace(state, message)
+    orders = _replace(state, message, now_s)
+    state.evidence.note_namespace(message.namespace)
     namespace_id = message.namespace.id
     group = state.groups.setdefault(namespace_id, Namespaced())
     number = next(state.numbers)
@@ -46,15 +48,18 @@ def register(state: ControllerState, message: Register, now_s: float) -> Registe
     )
 
 
-def _replace(state: ControllerState, message: Register) -> dict[int, Order]:
+def _replace(state: ControllerState, message: Register, now_s: float) -> dict[int, Order]:
     """Removes what is known of the instance; returns the orders that are still to be done."""
     known = state.members.by_id.get(InstanceId(message.instance))
     if known is None:
         return {}
     if known.incarnation < message.incarnation:
+        kind = GoneKind.RESTARTED
         state.counters["incarnations_fenced"] += 1
         state.orders.on_gone(known)
     else:
+        kind = GoneKind.REGISTERED_AGAIN
         state.counters["registered_again"] += 1
+    state.evidence.note_gone(known, kind, now_s)
     state.remove(known)
     return known.orders

@@ -53,6 +53,21 @@ from p2p.wire.messages.directory import (
     SnapshotTurn,
     Want,
 )
+from p2p.wire.messages.explain import (
+    MAX_FINDINGS,
+    MAX_REPORTS,
+    MAX_TROUBLES,
+    Explain,
+    Explained,
+    FetchReport,
+    FetchReports,
+    Finding,
+    ListRequests,
+    RequestList,
+    RequestView,
+    Trouble,
+    Why,
+)
 from p2p.wire.messages.mirror import (
     MAX_CHANGES,
     AnyChange,
@@ -99,6 +114,9 @@ ControllerRequest = (
     | GetStatus
     | GetMetrics
     | Clear
+    | Explain
+    | FetchReports
+    | ListRequests
     | Shutdown
 )
 ControllerReply = (
@@ -114,6 +132,8 @@ ControllerReply = (
     | ControllerStatus
     | ControllerMetrics
     | Cleared
+    | Explained
+    | RequestList
 )
 PeerRequest = (
     Hello | LeaseRequest | LeaseRenew | LeaseRelease | ReportMismatch | ListLeases | TakeOver
@@ -125,8 +145,11 @@ PeerReply = (
 
 __all__ = [
     "MAX_CHANGES",
+    "MAX_FINDINGS",
     "MAX_KEYS",
     "MAX_PAGES_UNDER_WAY",
+    "MAX_REPORTS",
+    "MAX_TROUBLES",
     "PROTOCOL_VERSION",
     "AnyChange",
     "ChannelOffer",
@@ -145,7 +168,12 @@ __all__ = [
     "Epoch",
     "EventKind",
     "Events",
+    "Explain",
+    "Explained",
     "FeedStatus",
+    "FetchReport",
+    "FetchReports",
+    "Finding",
     "Follow",
     "GetMetrics",
     "GetStatus",
@@ -168,6 +196,7 @@ __all__ = [
     "ListInstances",
     "ListLeases",
     "ListPeers",
+    "ListRequests",
     "Locate",
     "Located",
     "MemberHeard",
@@ -186,7 +215,9 @@ __all__ = [
     "Register",
     "Registered",
     "ReportMismatch",
+    "RequestList",
     "RequestMetrics",
+    "RequestView",
     "Shutdown",
     "SnapshotPage",
     "SnapshotTurn",
@@ -194,6 +225,8 @@ __all__ = [
     "StageLive",
     "TakeOver",
     "TakenOver",
+    "Trouble",
     "Want",
     "Welcome",
+    "Why",
 ]

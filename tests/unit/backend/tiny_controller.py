@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 from p2p.keys import split_keys
 from p2p.wire.messages import (
     ControllerReply,
+    Done,
     EventKind,
     Events,
     FeedStatus,
+    FetchReports,
     Heartbeat,
     Message,
     Order,
@@ -60,15 +62,15 @@ class TinyController:
                 )
             case Events() | SnapshotPage() | Heartbeat() if message.epoch != self.epoch:
                 return FeedStatus(epoch=self.epoch, acked_seq=0, want=Want.REGISTER)
-            case Events():
-                return self._take_events(message)
-            case SnapshotPage():
-                return self._take_page(message)
+            case Events() | SnapshotPage():
+                return self._take_changes(message)
             case Heartbeat():
                 self.done.update(message.orders_done)
                 self.orders = [order for order in self.orders if order.id not in self.done]
                 is_behind = message.last_seq > self.acked_seq
                 return self.status(Want.REPLAY if is_behind else Want.NOTHING)
+            case FetchReports():
+                return Done()
             case _:
                 raise AssertionError(message)
 
@@ -82,6 +84,11 @@ class TinyController:
             synced_page=self._synced_page,
             orders=tuple(self.orders),
         )
+
+    def _take_changes(self, message: Events | SnapshotPage) -> FeedStatus:
+        if isinstance(message, Events):
+            return self._take_events(message)
+        return self._take_page(message)
 
     def _take_events(self, events: Events) -> FeedStatus:
         if events.first_seq > self.acked_seq + 1:

@@ -38,6 +38,32 @@ RANKS = (
     ),
 )
 
+REPORT = wire.FetchReport(
+    number=4,
+    request="r1",
+    num_keys=40,
+    num_local=2,
+    num_delivered=12,
+    reason="peer_refused",
+    tenant="acme",
+    detail="q refused",
+    missing=KEYS[:32],
+    age_ms=5,
+    took_ms=6,
+    troubles=(
+        wire.Trouble(
+            instance="q",
+            reason="peer_refused",
+            age_ms=7,
+            detail="no",
+            field="head_dim",
+            ours="64",
+            theirs="128",
+        ),
+    ),
+)
+VIEW = wire.RequestView(instance="p", namespace="n", report=REPORT)
+
 CONTROLLER_REQUESTS: tuple[wire.ControllerRequest, ...] = (
     wire.Register(
         instance="p",
@@ -89,12 +115,39 @@ CONTROLLER_REQUESTS: tuple[wire.ControllerRequest, ...] = (
     wire.GetStatus(),
     wire.GetMetrics(),
     wire.Clear(namespace="n", instance="p", timeout_ms=1),
+    wire.Explain(namespace="n", keys=KEYS, key_bytes=32, instance="p", tenant="acme", request="r1"),
+    wire.FetchReports(instance="p", incarnation=3, epoch=5, reports=(REPORT,)),
+    wire.ListRequests(instance="p", only_short=False, limit=7),
     wire.Shutdown(),
     wire.SnapshotTurn(instance="p", incarnation=3, epoch=5),
     wire.Follow(instance="p", incarnation=3, epoch=5, round=1, after=0, wait_ms=500),
     wire.CopyEntries(instance="p", incarnation=3, epoch=5, round=1, number=2, page=0, start=0),
 )
 CONTROLLER_REPLIES: tuple[wire.ControllerReply, ...] = (
+    wire.Explained(
+        num_keys=40,
+        num_held=12,
+        first=1,
+        findings=(
+            wire.Finding(
+                position=12,
+                count=3,
+                why=wire.Why.LAYOUT_DIFFERS,
+                instance="q",
+                field="head_dim",
+                ours="64",
+                theirs="128",
+                age_ms=3,
+                detail="d",
+                request="r1",
+            ),
+        ),
+        more=1,
+        requests=(VIEW,),
+        evidence_ms=9,
+        partial=True,
+    ),
+    wire.RequestList(requests=(VIEW,)),
     wire.Refusal(code=wire.RefusalCode.LAYOUT, field="head_dim", ours="64", theirs="128"),
     wire.Done(),
     wire.Registered(epoch=5, heartbeat_ms=1000, expiry_ms=3000, pages=1),
