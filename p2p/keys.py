@@ -57,6 +57,11 @@ class Namespace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         content = msgspec.msgpack.encode(self, order="deterministic")
         return NamespaceId(hashlib.blake2b(content, digest_size=16).hexdigest())
 
+    def differing(self, other: "Namespace") -> list[str]:
+        """Returns the names of the fields in which two namespaces differ."""
+        fields = self.__struct_fields__
+        return [name for name in fields if getattr(self, name) != getattr(other, name)]
+
 
 def chunk_keys(
     tokens: Sequence[int], chunk_tokens: int, *, seed: str = "", salt: str = ""

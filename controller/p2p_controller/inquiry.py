@@ -24,7 +24,6 @@ _MAX_GONE = 8
 _NEAR_FIELDS = 2
 _CLEARED_WITHIN_S = 60.0
 _SAME_AGE_MS = 2000
-_NAMESPACE_FIELDS = ("model", "weights_digest", "kv_dtype", "key_scheme", "key_seed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +202,7 @@ class Inquiry:
             member = next(iter(group.members.values()), None)
             if member is None or member.instance in named or ours is None:
                 continue
-            fields = _differing(ours, member.registered.namespace)
+            fields = ours.differing(member.registered.namespace)
             if 0 < len(fields) <= _NEAR_FIELDS:
                 yield self._of_namespace(
                     self._question.first,
@@ -215,7 +214,7 @@ class Inquiry:
     def _of_namespace(self, position: int, count: int, member: Member, detail: str) -> Finding:
         ours = self._state.evidence.namespaces.get(self._question.namespace_id)
         theirs = member.registered.namespace
-        fields: Sequence[str] = _differing(ours, theirs) if ours is not None else ()
+        fields: Sequence[str] = ours.differing(theirs) if ours is not None else ()
         return Finding(
             position=position,
             count=count,
@@ -273,10 +272,6 @@ def merged(found: Sequence[Finding]) -> list[Finding]:
         last[cause] = len(runs)
         runs.append(one)
     return runs
-
-
-def _differing(ours: Namespace, theirs: Namespace) -> list[str]:
-    return [f for f in _NAMESPACE_FIELDS if getattr(ours, f) != getattr(theirs, f)]
 
 
 def _values(namespace: Namespace, fields: Sequence[str]) -> str:

@@ -20,10 +20,11 @@ _GREET_AGAIN_S = 0.5  # a hello or its answer can be lost with the connection
 
 def refuse_hello(own: Register, hello: Hello) -> Refusal | None:
     """Returns why a reader does not fit, or None if it is welcome."""
-    for field in ("model", "weights_digest", "kv_dtype", "key_scheme", "key_seed"):
+    differing = own.namespace.differing(hello.namespace)
+    if differing:
+        field = differing[0]
         ours, theirs = getattr(own.namespace, field), getattr(hello.namespace, field)
-        if ours != theirs:
-            return Refusal(code=RefusalCode.NAMESPACE, field=field, ours=ours, theirs=theirs)
+        return Refusal(code=RefusalCode.NAMESPACE, field=field, ours=ours, theirs=theirs)
     verdict = compare(hello.layout, own.layout)
     if isinstance(verdict, Refused):
         return Refusal(
