@@ -12,6 +12,10 @@ from p2p.layout import Layout, Refused, compare
 from p2p.ranking import Ranking
 from p2p.wire.messages import Holder, Register
 
+MAX_HOLDERS = 8
+AGE_STEP_S = 0.05
+_MAX_CHOICES = 4096
+
 
 class Choice(NamedTuple):
     """The best holders of one run.
@@ -72,8 +76,6 @@ class Group(Generic[M]):
         directory: who holds what.
         members: by instance.
         version: grows when a member comes, goes, falls silent or is heard again.
-        choices: holders chosen for the bit sets of an answer's runs, to be used for a moment.
-        choices_until_s: when that moment ends.
     """
 
     def __init__(self) -> None:
@@ -83,8 +85,8 @@ class Group(Generic[M]):
         self._readable_masks: dict[Layout | None, int] = {}
         self._member_by_position: dict[int, M] = {}
         self._ranking: Ranking[M] | None = None
-        self.choices: dict[tuple[int, ...], Choices] = {}
-        self.choices_until_s = 0.0
+        self._choices: dict[tuple[int, ...], Choices] = {}
+        self._choices_until_s = 0.0
 
     @property
     def is_unused(self) -> bool:
@@ -95,21 +97,17 @@ class Group(Generic[M]):
         """A member came, went, fell silent, was heard again, or its live holding has other bits."""
         self._readable_masks.clear()
         self._member_by_position.clear()
-        self.on_loads_changed()
+        self._ranking = None
+        self._choices.clear()
 
     def on_members_changed(self) -> None:
         """A member came, went, fell silent or was heard again."""
         self.version += 1
         self.on_holders_changed()
 
-    def on_loads_changed(self) -> None:
-        """Members reported their loads."""
-        self._ranking = None
-        self.choices.clear()
-
     def on_heard(self, member: M) -> None:
         """A member was heard, maybe with another load."""
-        self.choices.clear()
+        self._choices.clear()
         if self._ranking is not None:
             self._ranking.put(member)
 
@@ -123,6 +121,30 @@ class Group(Generic[M]):
                     mask |= member.live.mask
             self._readable_masks[layout] = mask
         return mask
+
+    def choose(self, masks: tuple[int, ...], now_s: float) -> Choices:
+        """Returns the best holders behind the bit sets of an answer's runs.
+
+        What was chosen is kept until a member reports, comes or goes, and for `AGE_STEP_S` at most,
+        because answers say how long ago a holder was heard.
+        """
+        if now_s >= self._choices_until_s or len(self._choices) > _MAX_CHOICES:
+            self._choices.clear()
+            self._choices_until_s = now_s + AGE_STEP_S
+        choices = self._choices.get(masks)
+        if choices is None:
+            choices = self._choices[masks] = self._choose(masks, now_s)
+        return choices
+
+    def _choose(self, masks: tuple[int, ...], now_s: float) -> Choices:
+        index_by_member: dict[M, int] = {}
+        by_run: list[Choice] = []
+        for mask in masks:
+            best = self.best_holders(mask, MAX_HOLDERS)
+            indexes = tuple(index_by_member.setdefault(m, len(index_by_member)) for m in best)
+            tiers = bytes(member.live.tier_of(mask) for member in best)
+            by_run.append(Choice(indexes, mask.bit_count() - len(best), tiers))
+        return Choices(by_run, tuple(holder_of(member, now_s) for member in index_by_member))
 
     def best_holders(self, mask: int, num_max: int) -> list[M]:
         """Returns the members behind a bit set: least loaded first, then the last heard."""
@@ -157,3 +179,18 @@ class Group(Generic[M]):
 
 def _can_read(reader: Layout | None, holder: Layout) -> bool:
     return reader is None or not isinstance(compare(reader, holder), Refused)
+
+
+def holder_of(member: GroupMember, now_s: float) -> Holder:
+    """Returns what a reader needs to know of a member."""
+    registered = member.registered
+    return Holder(
+        instance=registered.instance,
+        incarnation=registered.incarnation,
+        address=registered.address,
+        public_key=registered.public_key,
+        host=registered.host,
+        rack=registered.rack,
+        load_bytes=member.load_bytes,
+        age_ms=max(0, int((now_s - member.last_seen_s) * 1000)),
+    )

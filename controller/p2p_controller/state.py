@@ -7,7 +7,7 @@ import itertools
 from collections import Counter
 from typing import TYPE_CHECKING, TypeAlias
 
-from p2p.holders import holder_of
+from p2p.group import holder_of
 from p2p.keys import InstanceId
 from p2p.wire.messages import (
     CopyEntries,

@@ -232,7 +232,6 @@ class Mirror:
     def _hear(self, member: MirrorMember, heard: MemberHeard, zero_s: float) -> None:
         member.load_bytes = heard.load_bytes
         member.last_seen_s = max(member.last_seen_s, zero_s + heard.at_ms / 1000)
-        self._group.on_loads_changed()
         if member.copy is None and member.live.view_hash != heard.view_hash:
             self._counters["mirror_drifts"] += 1
             self._copy(member)

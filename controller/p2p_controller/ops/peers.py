@@ -1,6 +1,6 @@
 """Who else is in the namespace of this instance?"""
 
-from p2p.holders import holder_of
+from p2p.group import holder_of
 from p2p.keys import InstanceId
 from p2p.wire.messages import ListPeers, PeerList, Refusal, RefusalCode
 from p2p_controller.state import ControllerState

@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2p.holders import AGE_STEP_S
+from p2p.group import AGE_STEP_S
 from tests.unit.controller.instances import Controller
 
 REPORTS = st.lists(
