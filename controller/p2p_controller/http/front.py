@@ -91,7 +91,7 @@ class HttpFront:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         wire = WireContext(self._keys)
-        with closing(wire), Line(wire, self._controller, CONTROLLER_REPLIES) as controller:
+        with closing(wire), closing(Line(wire, self._controller, CONTROLLER_REPLIES)) as controller:
             app = make_app(Asking(controller, wire), self._gate)
             config = uvicorn.Config(
                 app,

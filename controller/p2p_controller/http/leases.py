@@ -1,6 +1,7 @@
 """What is lent: asked of the instances themselves, all at once; the controller knows no leases."""
 
 import asyncio
+from contextlib import closing
 from typing import Annotated
 
 import msgspec
@@ -56,7 +57,8 @@ async def _leases_of(
 ) -> LeaseList | None:
     async with places:
         try:
-            with Line(asking.wire, view.address, PEER_REPLIES, view.public_key) as line:
+            line = Line(asking.wire, view.address, PEER_REPLIES, view.public_key)
+            with closing(line):
                 answer = await line.ask(ListLeases(), _ANSWER_S)
         except (PeerUnreachableError, ConfigError):  # silent, or its address is none
             return None

@@ -1,8 +1,7 @@
 """The asking end for an asyncio loop: one DEALER, any number of requests under way."""
 
 import asyncio
-from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Generic, TypeVar
 
 from p2p.errors import PeerUnreachableError
 from p2p.wire.codec import BodyDecoder
@@ -57,17 +56,6 @@ class Line(Generic[R]):
         """Closes the connection."""
         self._loop.remove_reader(self._fd)
         self._requester.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _collect(self) -> None:
         for answer in self._requester.receive():
