@@ -43,7 +43,11 @@ class GroupMember(Protocol):
 
     load_bytes: int
     last_seen_s: float
-    is_silent: bool
+
+    @property
+    def is_returned(self) -> bool:
+        """True if readers are sent there."""
+        ...
 
     @property
     def registered(self) -> Register | Holder:
@@ -117,7 +121,7 @@ class Group(Generic[M]):
         if mask is None:
             mask = 0
             for member in self.members.values():
-                if not member.is_silent and _can_read(layout, member.layout):
+                if member.is_returned and _can_read(layout, member.layout):
                     mask |= member.live.mask
             self._readable_masks[layout] = mask
         return mask

@@ -10,8 +10,6 @@ from p2p.wire.context import WireContext
 from p2p.wire.curve import CurveKeys
 from p2p.wire.decoders import CONTROLLER_REPLIES
 from p2p.wire.messages import (
-    Clear,
-    Cleared,
     ControllerReply,
     ControllerRequest,
     ControllerStatus,
@@ -26,6 +24,7 @@ from p2p.wire.messages import (
     Shutdown,
 )
 from p2p.wire.requester import Requester
+from p2p_controller.operations_client import Operations
 
 R = TypeVar("R", bound=Message)
 
@@ -45,7 +44,7 @@ class RequestRefusedError(PeerError):
         self.refusal = refusal
 
 
-class ControllerClient:
+class ControllerClient(Operations):
     """Asks one controller and waits for its answers.
 
     Args:
@@ -127,11 +126,6 @@ class ControllerClient:
             rank=rank,
         )
         return self.ask(question, Located)
-
-    def clear(self, namespace: str = "", instance: str = "", wait_s: float = 5.0) -> Cleared:
-        """Makes instances drop their chunks; waits ``wait_s`` for their reports."""
-        order = Clear(namespace=namespace, instance=instance, timeout_ms=round(wait_s * 1000))
-        return self.ask(order, Cleared, extra_s=wait_s)
 
     def shutdown(self) -> None:
         """Ends the controller's process."""

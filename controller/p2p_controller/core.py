@@ -9,7 +9,6 @@ from typing import assert_never
 from p2p.keys import ChunkKey, InstanceId
 from p2p.wire.exchange import Outgoing, Sender
 from p2p.wire.messages import (
-    Clear,
     ControllerReply,
     ControllerRequest,
     CopyEntries,
@@ -25,6 +24,7 @@ from p2p.wire.messages import (
     ListPeers,
     ListRequests,
     Locate,
+    OperationRequest,
     Refusal,
     RefusalCode,
     Register,
@@ -33,7 +33,6 @@ from p2p.wire.messages import (
     SnapshotTurn,
 )
 from p2p_controller.handling import HandlingTimes
-from p2p_controller.ops.clear import clear
 from p2p_controller.ops.deregister import deregister
 from p2p_controller.ops.events import events
 from p2p_controller.ops.explain import explain
@@ -42,6 +41,7 @@ from p2p_controller.ops.heartbeat import heartbeat
 from p2p_controller.ops.instances import instances
 from p2p_controller.ops.locate import locate
 from p2p_controller.ops.metrics import metrics
+from p2p_controller.ops.operations import operate
 from p2p_controller.ops.peers import peers
 from p2p_controller.ops.register import register
 from p2p_controller.ops.reports import reports
@@ -138,14 +138,12 @@ class ControllerCore:
 
     def _late_answers(self, now_s: float) -> list[Outgoing]:
         """Returns the answers to earlier questions that have become due."""
-        late = self._state.orders.answers(self._answer_before_s(now_s))
+        before_s = float("inf") if self.is_shutting_down else now_s
+        late = self._state.orders.answers(before_s, self._state.members.by_id.values())
         for member, sender in self._state.turns.granted(now_s):
             late.append(Outgoing(sender, self._state.status_of(member)))
         late.extend(news(self._state, now_s))
         return late
-
-    def _answer_before_s(self, now_s: float) -> float:
-        return float("inf") if self.is_shutting_down else now_s
 
     def _answer(
         self, sender: Sender, message: ControllerRequest, now_s: float
@@ -153,7 +151,7 @@ class ControllerCore:
         state = self._state
         if state.is_shutting_down and not isinstance(message, GetStatus | Shutdown):
             return Refusal(code=RefusalCode.CLOSING)
-        if isinstance(message, Clear | SnapshotTurn | Follow | CopyEntries):
+        if isinstance(message, OperationRequest | SnapshotTurn | Follow | CopyEntries):
             return _answer_later(state, sender, message, now_s)
         if isinstance(message, Register | Heartbeat | Events | SnapshotPage | Deregister):
             return _answer_member(state, message, now_s)
@@ -165,12 +163,10 @@ class ControllerCore:
 def _answer_later(
     state: ControllerState,
     sender: Sender,
-    message: Clear | SnapshotTurn | Follow | CopyEntries,
+    message: OperationRequest | SnapshotTurn | Follow | CopyEntries,
     now_s: float,
 ) -> ControllerReply | None:
     match message:
-        case Clear():
-            return clear(state, sender, message, now_s)
         case SnapshotTurn():
             return turn(state, sender, message, now_s)
         case Follow():
@@ -178,7 +174,7 @@ def _answer_later(
         case CopyEntries():
             return copy_entries(state, message, now_s)
         case _:
-            assert_never(message)
+            return operate(state, sender, message, now_s)
 
 
 def _answer_member(

@@ -13,6 +13,18 @@ from p2p_controller.feed import Feed
 _MAX_FENCES = 4096
 
 
+@dataclass(frozen=True, slots=True)
+class Given:
+    """An order that a member was given.
+
+    Attributes:
+        deadline_s: whoever asked for it is answered by then.
+    """
+
+    order: Order
+    deadline_s: float
+
+
 @dataclass(slots=True, eq=False)
 class Member:
     """One registered instance.
@@ -26,6 +38,8 @@ class Member:
         load_bytes: what it lends, by its last heartbeat.
         is_silent: it was not heard for too long and is not returned.
         orders: given and not yet reported done, oldest first.
+        num_pinned: chunks that operators keep there, by its last heartbeat.
+        is_leaving: it has asked not to be returned any more.
     """
 
     number: int
@@ -35,7 +49,9 @@ class Member:
     last_seen_s: float
     load_bytes: int = 0
     is_silent: bool = False
-    orders: dict[int, Order] = field(default_factory=dict)
+    orders: dict[int, Given] = field(default_factory=dict)
+    num_pinned: int = 0
+    is_leaving: bool = False
 
     @property
     def instance(self) -> InstanceId:
@@ -46,6 +62,11 @@ class Member:
     def live(self) -> Holding:
         """Its entries that are looked up."""
         return self.feed.live
+
+    @property
+    def is_returned(self) -> bool:
+        """True if readers are sent there."""
+        return not self.is_silent and not self.is_leaving
 
     @property
     def incarnation(self) -> int:

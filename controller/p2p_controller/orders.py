@@ -1,32 +1,34 @@
-"""Orders to instances, and the people who wait for them to be carried out. No I/O, no clock."""
+"""Orders to instances, and the people who wait for them to be carried out. No I/O, no clock.
+
+An order is given in the answers to an instance's heartbeats until it is reported. When whoever
+asked has been answered, what is still open is taken back: who has not heard of it never does.
+"""
 
 import itertools
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
-from p2p.wire.exchange import Outgoing, Sender
-from p2p.wire.messages import Cleared, Order
-from p2p_controller.members import Member
+import msgspec
 
-MAX_ORDERS = 64
+from p2p.wire.exchange import Outgoing
+from p2p.wire.messages import (
+    MAX_ORDERS,
+    Deed,
+    DropAll,
+    DropKeys,
+    EvictKeys,
+    GiveAll,
+    LeftReason,
+    Order,
+    OrderResult,
+)
+from p2p_controller.members import Given, Member
+from p2p_controller.operation import Operation
+
 _IDS_PER_EPOCH = 1 << 20
-_MAX_COUNT = 1 << 62
-
-
-@dataclass(slots=True, eq=False)
-class _Clearing:
-    sender: Sender
-    deadline_s: float
-    instance_by_order: dict[int, str]
-    missing: list[str]
-    num_by_instance: dict[str, int] = field(default_factory=dict)
-
-    def answer(self) -> Outgoing:
-        missing = tuple(sorted([*self.missing, *self.instance_by_order.values()]))
-        return Outgoing(
-            self.sender, Cleared(num_chunks_by_instance=self.num_by_instance, missing=missing)
-        )
+_MAX_LISTED_BYTES = 2 << 20
+_REPORT_S = 0.3
+_Drop = DropAll | DropKeys | EvictKeys
 
 
 class Orders:
@@ -40,53 +42,91 @@ class Orders:
     def __init__(self, epoch: int, counters: Counter[str]) -> None:
         self._ids = itertools.count(epoch % (1 << 42) * _IDS_PER_EPOCH + 1)
         self._counters = counters
-        self._clearings: list[_Clearing] = []
+        self._operations: list[Operation] = []
 
-    def clear(
-        self, sender: Sender, members: Iterable[Member], unreachable: list[str], deadline_s: float
-    ) -> None:
-        """Orders members to drop their chunks; the sender is answered when all have."""
-        clearing = _Clearing(sender, deadline_s, {}, unreachable)
-        for member in members:
-            order = Order(id=next(self._ids), namespace=member.namespace_id)
-            member.orders[order.id] = order
-            clearing.instance_by_order[order.id] = member.instance
-            if len(member.orders) > MAX_ORDERS:
-                del member.orders[next(iter(member.orders))]
-                self._counters["orders_dropped"] += 1
-        self._clearings.append(clearing)
+    def begin(self, operation: Operation) -> None:
+        """Takes an operation in; orders are given to it afterwards, within the same call."""
+        self._operations.append(operation)
 
-    def report(self, member: Member, done: Iterable[tuple[int, int]]) -> None:
-        """Notes what a member says it has done, with the number of chunks."""
-        for order_id, num_chunks in done:
-            if member.orders.pop(order_id, None) is None:
+    def give(self, operation: Operation, member: Member, order: Order, did: Deed) -> None:
+        """Gives a member an order, whose number and time are filled in here."""
+        if member.is_silent:
+            operation.fail(member.instance, did, LeftReason.SILENT)
+        elif len(member.orders) >= MAX_ORDERS:
+            self._counters["orders_refused"] += 1
+            operation.fail(member.instance, did, LeftReason.TOO_MANY_ORDERS)
+        else:
+            order = msgspec.structs.replace(order, id=next(self._ids))
+            member.orders[order.id] = Given(order, operation.deadline_s)
+            operation.by_order[order.id] = (member.instance, did)
+
+    def report(self, member: Member, results: Iterable[OrderResult]) -> None:
+        """Notes what a member says it has done."""
+        for result in results:
+            if member.orders.pop(result.id, None) is None:
                 self._counters["orders_reported_again"] += 1
-            else:
-                self._finish(order_id, min(max(num_chunks, 0), _MAX_COUNT))
+                continue
+            for operation in self._operations:
+                operation.finish(result)
 
     def on_gone(self, member: Member) -> None:
         """A member left or was replaced by a new start: its chunks are gone with it."""
-        for order_id in member.orders:
-            self._finish(order_id, 0)
+        for order in [given.order for given in member.orders.values()]:
+            is_done = isinstance(order, _Drop)
+            for operation in self._operations:
+                if is_done:
+                    operation.finish(OrderResult(id=order.id))
+                else:
+                    operation.fail_order(order.id, LeftReason.GONE)
         member.orders.clear()
 
-    @property
-    def is_awaited(self) -> bool:
-        """True if somebody waits for orders to be carried out."""
-        return bool(self._clearings)
+    def on_silent(self, member: Member) -> None:
+        """A member is not heard any more: nobody waits for it, and its orders are taken back."""
+        for order_id in member.orders:
+            for operation in self._operations:
+                operation.fail_order(order_id, LeftReason.SILENT)
+        member.orders.clear()
 
-    def answers(self, now_s: float) -> list[Outgoing]:
+    def answers(self, now_s: float, members: Iterable[Member]) -> list[Outgoing]:
         """Returns the answers that are due; each is returned once."""
-        due = [c for c in self._clearings if not c.instance_by_order or now_s >= c.deadline_s]
-        self._clearings = [c for c in self._clearings if c not in due]
-        return [clearing.answer() for clearing in due]
+        if not self._operations:
+            return []
+        for operation in self._operations:
+            is_next = not operation.by_order and operation.is_complete
+            if is_next and operation.then is not None and now_s < operation.deadline_s:
+                then, operation.then = operation.then, None
+                then()
+        due = [o for o in self._operations if not o.by_order or now_s >= o.deadline_s]
+        self._operations = [o for o in self._operations if o not in due]
+        stale = {order_id for operation in due for order_id in operation.by_order}
+        if stale:
+            self._take_back(stale, members)
+        return [operation.answer() for operation in due]
 
     def next_deadline_s(self) -> float:
         """Returns when the next sender has waited long enough."""
-        return min((c.deadline_s for c in self._clearings), default=float("inf"))
+        return min((o.deadline_s for o in self._operations), default=float("inf"))
 
-    def _finish(self, order_id: int, num_chunks: int) -> None:
-        for clearing in self._clearings:
-            instance = clearing.instance_by_order.pop(order_id, None)
-            if instance is not None:
-                clearing.num_by_instance[instance] = num_chunks
+    def _take_back(self, order_ids: set[int], members: Iterable[Member]) -> None:
+        self._counters["orders_taken_back"] += len(order_ids)
+        for member in members:
+            for order_id in order_ids & member.orders.keys():
+                del member.orders[order_id]
+
+
+def listed(given: Iterable[Given], now_s: float) -> tuple[Order, ...]:
+    """Returns the orders that fit into one answer, oldest first; one at least.
+
+    Each has the time that is left, less what its report takes to come back.
+    """
+    found: list[Order] = []
+    num_bytes = 0
+    for one in given:
+        order = one.order
+        num_bytes += 0 if isinstance(order, DropAll | GiveAll) else len(order.keys)
+        if found and (num_bytes > _MAX_LISTED_BYTES or len(found) == MAX_ORDERS):
+            break
+        left_s = max(0.0, one.deadline_s - now_s)
+        ttl_ms = int(1000 * max(left_s / 2, left_s - _REPORT_S))
+        found.append(msgspec.structs.replace(order, ttl_ms=ttl_ms))
+    return tuple(found)

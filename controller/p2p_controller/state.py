@@ -27,7 +27,7 @@ from p2p.wire.messages import (
 from p2p_controller.evidence import Evidence, GoneKind
 from p2p_controller.handling import HandlingTimes
 from p2p_controller.members import Member, Members
-from p2p_controller.orders import MAX_ORDERS, Orders
+from p2p_controller.orders import Orders
 from p2p_controller.settings import ControllerSettings
 from p2p_controller.turns import Turns
 
@@ -92,7 +92,8 @@ class ControllerState:
         silent, forgotten = self.members.expire(now_s)
         for member in silent:
             self.evidence.note_gone(member, GoneKind.SILENT, now_s)
-            self._on_liveness(member)
+            self.on_liveness(member)
+            self.orders.on_silent(member)
         for member in forgotten:
             self.evidence.note_gone(member, GoneKind.FORGOTTEN, now_s)
             self.remove(member)
@@ -133,7 +134,7 @@ class ControllerState:
         if message.incarnation < member.incarnation:
             return self.refuse_stale(member.incarnation, message.incarnation)
         if self.members.touch(member, now_s):
-            self._on_liveness(member)
+            self.on_liveness(member)
         self.groups[member.namespace_id].on_heard(member)
         if message.epoch != self.epoch:
             self.counters["other_epoch"] += 1
@@ -146,13 +147,13 @@ class ControllerState:
             number=member.number,
             holder=holder_of(member, member.last_seen_s),
             layout=member.layout,
-            is_silent=member.is_silent,
+            is_silent=not member.is_returned,
             view_hash=member.live.view_hash,
             num_entries=member.live.num_entries,
             at_ms=int(self.uptime_s(member.last_seen_s) * 1000),
         )
 
-    def _on_liveness(self, member: Member) -> None:
+    def on_liveness(self, member: Member) -> None:
         """A member fell silent, or is heard again."""
         group = self.groups[member.namespace_id]
         group.on_members_changed()
@@ -178,7 +179,7 @@ class ControllerState:
             want=feed.want(),
             sync=feed.sync,
             synced_page=feed.synced_page,
-            orders=tuple(member.orders.values())[:MAX_ORDERS],
             peers=self.groups[member.namespace_id].version,
             pages=self.turns.pages_of(member),
+            is_leaving=member.is_leaving,
         )

@@ -90,9 +90,7 @@ class P2PBackend:
             ranks=(RankEndpoint(rank=0, address=address, metadata_version=1),),
         )
         offers = (RankOffer(rank=0, channels=(self._channel.offer(),)),)
-        limits = LeaseLimits(ttl_s=config.lease_s, bytes_per_reader=config.lease_bytes_per_reader)
-        hot = HotLimits(readers_per_chunk=config.readers_per_chunk)
-        self._core = InstanceCore(identity, offers, self._pool.num_slots, limits=limits, hot=hot)
+        self._core = _new_core(config, identity, offers, self._pool.num_slots)
         self._core.following = _following(config, self._core)
         self._locator = Locator(self._core, self._lock, self._wire, config.controller, boot_clock)
         self._bond = BondThread(self._core, self._lock, self._wire, config.controller, boot_clock)
@@ -289,8 +287,9 @@ class P2PBackend:
     def drain(self, timeout_s: float) -> DrainReport:
         """Gives what is here to peers, hottest first, before this instance leaves. Blocks.
 
-        Peers fetch it in the usual way. Readers that come for what a peer has taken are sent there.
-        Call `close` afterwards.
+        Peers fetch it in the usual way. Readers that come for what a peer has taken are sent there;
+        once peers have everything, the directory names this instance to nobody. Call `close`
+        afterwards.
 
         Args:
             timeout_s: what is not given by then is lost with this instance.
@@ -321,6 +320,7 @@ class P2PBackend:
             counts["chunks"] = len(self._core.index)
             counts["slots_free"] = self._core.slots.num_free
             counts["slots_quarantined"] = self._core.slots.count(SlotState.QUARANTINED)
+            counts["chunks_pinned"] = self._core.index.num_kept
             counts["leases"] = len(self._core.leases)
             counts["peers_known"] = self._core.num_peers(boot_clock())
         for kind, number in self._service.dropped.items():
@@ -338,14 +338,19 @@ class P2PBackend:
         return self._core.membership.state.value
 
     def close(self) -> None:
-        """Ends fetches with what they have, says farewell, and stops serving. Idempotent."""
+        """Ends fetches with what they have, says farewell, and stops serving. Idempotent.
+
+        The directory is told first, and what is lent is left to its readers for ``leave_s``.
+        """
         if self._closed:
             return
         self._closed = True
+        self._bond.leave()
         with self._lock:
             self._core.is_closing = True
         self._put_thread.shutdown(wait=True)
         self._engine.close()
+        self._bond.wait_returned(self.config.leave_s)
         self._bond.stop()
         self._service.stop()
         self._channel.close()
@@ -422,6 +427,16 @@ def _following(config: BackendConfig, core: InstanceCore) -> Following | None:
         return None
     limits = MirrorLimits(config.mirror_behind_s, config.mirror_entries_max)
     return Following(core.membership, core.counters, limits)
+
+
+def _new_core(
+    config: BackendConfig, identity: Register, offers: tuple[RankOffer, ...], num_slots: int
+) -> InstanceCore:
+    limits = LeaseLimits(ttl_s=config.lease_s, bytes_per_reader=config.lease_bytes_per_reader)
+    hot = HotLimits(readers_per_chunk=config.readers_per_chunk)
+    core = InstanceCore(identity, offers, num_slots, limits=limits, hot=hot)
+    core.errands.pins.num_max = int(config.pinned_share * num_slots)
+    return core
 
 
 def _ignore(_: object) -> None:

@@ -19,6 +19,8 @@ from p2p.wire.requester import Requester
 logger = logging.getLogger(__name__)
 _LONGEST_WAIT_S = 1.0
 _COLLECT_S = 0.003
+_LEAVE_S = 0.25
+_LOOK_S = 0.005
 
 
 class BondThread:
@@ -33,7 +35,7 @@ class BondThread:
 
     Attributes:
         on_wake: called some milliseconds after `wake`, by the thread.
-        on_news: called when members are gone, by the thread.
+        on_news: called when members are gone, or orders need the reading half, by the thread.
     """
 
     def __init__(
@@ -65,6 +67,20 @@ class BondThread:
         """Waits until a condition on the membership holds and returns whether it does."""
         with self._changed:
             return self._changed.wait_for(lambda: self._holds(condition), timeout_s)
+
+    def leave(self) -> None:
+        """Has the directory name us to nobody any more; waits a moment for it to know."""
+        membership = self._core.membership
+        with self._lock:
+            membership.leave()
+        self.wake()
+        self.wait_until(membership.is_leave_known, _LEAVE_S)
+
+    def wait_returned(self, timeout_s: float) -> None:
+        """Waits until nothing is lent any more."""
+        end_s = self._clock() + timeout_s
+        while self._clock() < end_s and self._holds(lambda: self._core.is_lending):
+            time.sleep(_LOOK_S)
 
     def stop(self) -> None:
         """Says farewell, without waiting for an answer, and ends the thread."""
@@ -102,13 +118,16 @@ class BondThread:
         now_s = self._clock()
         with self._lock:
             core = self._core
-            core.carry_out_orders()
+            core.carry_out_orders(now_s)
             messages = core.membership.poll(now_s, core.leases.num_bytes)
-            due_s = core.membership.next_deadline_s(now_s)
+            due_s = core.next_bond_s(now_s)
             if core.following is not None:
                 messages += core.following.poll(now_s)
                 due_s = min(due_s, core.following.next_deadline_s(now_s))
             wait_s = due_s - now_s
+            wants_reader = bool(core.errands.for_reader)
+        if wants_reader:
+            self.on_news()
         for message in messages:
             try:
                 self._requester.send(message, self._requester.next_id())

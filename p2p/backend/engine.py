@@ -217,6 +217,8 @@ class FetchEngine:
         if self._reader.instance.has_late_answers:
             self._parts.on_late_answer()
             self._parts.on_commit()
+        if self._reader.instance.has_bond_news:
+            self._parts.on_commit()
 
     def _take_events(self) -> None:
         """Takes what links, lanes and the dialer have to tell."""

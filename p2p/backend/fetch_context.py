@@ -109,6 +109,19 @@ class Desk(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Behalf:
+    """A fetch that somebody else has asked for.
+
+    Attributes:
+        evict_before: chunks whose last use was not before this are not evicted for it.
+        source: who is to be read from; None for whoever is best.
+    """
+
+    evict_before: int
+    source: Holder | None = None
+
+
 @dataclass(slots=True)
 class FetchContext:
     """One request.
@@ -124,7 +137,7 @@ class FetchContext:
         request_id: under which it is reported; empty for a fetch on behalf of a peer.
         troubles: what went wrong with holders.
         now_s: the time of what happens now.
-        evict_before: chunks whose last use was not before this are not evicted for it.
+        behalf: who else it is for; None if it is for a caller here.
         arrived_s: when the last chunk arrived; before that, when the fetch started.
         is_delivered: the outcome is there; what is still under way only has to end.
         is_sent_elsewhere: a holder named others for what too many want from it.
@@ -141,9 +154,9 @@ class FetchContext:
     budget_s: float
     limits: FetchLimits
     chunks: ChunkTable
-    evict_before: int | None = None
     request_id: str = ""
     troubles: Troubles = field(default_factory=Troubles)
+    behalf: Behalf | None = None
     is_delivered: bool = False
     is_sent_elsewhere: bool = False
     arrived_s: float = field(init=False)
@@ -153,6 +166,16 @@ class FetchContext:
     ask_timeout_s: float = field(init=False)
     stall_s: float = field(init=False)
     window_chunks: int = field(init=False)
+
+    @property
+    def evict_before(self) -> int | None:
+        """Chunks whose last use was not before this are not evicted; None evicts any."""
+        return None if self.behalf is None else self.behalf.evict_before
+
+    @property
+    def source(self) -> Holder | None:
+        """Who is to be read from; None for whoever is best."""
+        return None if self.behalf is None else self.behalf.source
 
     def __post_init__(self) -> None:
         self.arrived_s = self.now_s = self.started_s

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from p2p.backend.actions import Tag
 from p2p.backend.handover import Chain, Handover, hottest_chains
 from p2p.backend.instance import InstanceCore
-from p2p.wire.messages import Holder, Message
+from p2p.wire.messages import Holder, LeftReason, Message
 
 if TYPE_CHECKING:
+    from p2p.backend.errands import Errand
     from p2p.backend.handover import Offer
 
 _COPY_S = 10.0
@@ -38,6 +39,7 @@ class Giving:
         self._is_usable = is_usable
         self._handovers: list[Handover] = []
         self._batches = itertools.count(1)
+        self._drains: dict[int, Errand | None] = {}
         self._open: dict[Tag, tuple[Handover, Offer]] = {}
 
     @property
@@ -45,10 +47,17 @@ class Giving:
         """True if nothing is being given."""
         return not self._handovers
 
-    def drain(self, deadline_s: float, now_s: float) -> Handover:
-        """Gives everything that is here, hottest first; readers are sent to those who took it."""
+    def drain(self, deadline_s: float, now_s: float, errand: "Errand | None" = None) -> Handover:
+        """Gives everything that is here, hottest first; readers are sent to those who took it.
+
+        Args:
+            deadline_s: when it ends.
+            now_s: the time.
+            errand: the order that is carried out by this, if it is one.
+        """
         core = self._instance
         handover = self._start(hottest_chains(core.index), self._peers(now_s), deadline_s)
+        self._drains[handover.batch] = errand
         core.handover = handover
         self.on_time(now_s)
         return handover
@@ -68,7 +77,10 @@ class Giving:
             for offer in handover.due(now_s):
                 message = handover.message(offer, core.namespace_id, now_s)
                 self._open[self._ask(offer.holder, message)] = (handover, offer)
-        self._handovers = [one for one in self._handovers if not one.is_over(now_s)]
+        for handover in [one for one in self._handovers if one.is_over(now_s)]:
+            self._handovers.remove(handover)
+            if handover.batch in self._drains:
+                self._end_drain(handover, self._drains.pop(handover.batch), now_s)
         self._open = {
             tag: (handover, offer)
             for tag, (handover, offer) in self._open.items()
@@ -88,6 +100,19 @@ class Giving:
     def next_deadline_s(self) -> float | None:
         """Returns when `on_time` has something to do."""
         return min((one.next_deadline_s() for one in self._handovers), default=None)
+
+    def _end_drain(self, handover: Handover, errand: "Errand | None", now_s: float) -> None:
+        """If peers have everything, nobody should be sent here any more."""
+        num_left = handover.num_chunks - handover.num_kept
+        if not num_left:
+            self._instance.membership.leave()
+        if errand is None:
+            return
+        errand.num_done = handover.num_kept
+        if num_left:
+            is_late = now_s >= handover.deadline_s
+            errand.left[LeftReason.TIME_OVER if is_late else LeftReason.NO_ROOM] = num_left
+        self._instance.errands.finish(errand)
 
     def _start(
         self, chains: Sequence[Chain], peers: Sequence[Holder], deadline_s: float

@@ -100,7 +100,7 @@ class Handover:
         deadline_s: float,
         batch: int = 0,
     ) -> None:
-        self._batch = batch
+        self.batch = batch
         self.deadline_s = deadline_s
         self.num_chunks = len({key for chain in chains for key in chain.keys})
         self._identity = identity
@@ -165,7 +165,7 @@ class Handover:
             key_bytes=key_bytes,
             ttl_ms=max(1, int(1000 * (offer.deadline_s - now_s))),
             tenant=offer.chain.tenant,
-            batch=self._batch,
+            batch=self.batch,
         )
 
     def on_answer(self, offer: Offer, answer: Message | None) -> None:

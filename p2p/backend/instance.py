@@ -6,16 +6,18 @@ one caller at a time.
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
+from p2p.backend.errands import Errands
 from p2p.backend.fetch_log import FetchLog
 from p2p.backend.handshake import refuse_hello
 from p2p.backend.hot import HotChunks, HotLimits
 from p2p.backend.index import IndexEntry
 from p2p.backend.leases import Lease, LeaseLimits, LeaseTable, Reader
 from p2p.backend.membership import Membership
+from p2p.backend.pins import Pins
+from p2p.backend.plea import Plea
 from p2p.backend.roster import Gone
 from p2p.backend.speeds import Rate
 from p2p.backend.store import ChunkStore, Suspect
@@ -56,15 +58,6 @@ _MAX_PLEAS = 64
 _MAX_UNHEARD = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Plea:
-    """A peer asked us to take over some of its chunks, and waits until ``deadline_s``."""
-
-    sender: Sender
-    request: TakeOver
-    deadline_s: float
-
-
 class InstanceCore(ChunkStore):
     """State and rules of one instance: what it keeps, and whom it lends it to.
 
@@ -97,6 +90,7 @@ class InstanceCore(ChunkStore):
         self.leases = LeaseTable(limits or LeaseLimits(), first_token=identity.incarnation)
         self.membership = Membership(identity, self.index, self.feed, tier)
         self.following: Following | None = None
+        self.errands = Errands(self, Pins(self.index, num_slots // 2))
         self.offers = offers
         self.prefill = Rate()
         self.pleas: deque[Plea] = deque()
@@ -143,11 +137,15 @@ class InstanceCore(ChunkStore):
             tenant=tenant,
         )
 
-    def carry_out_orders(self) -> None:
+    def carry_out_orders(self, now_s: float) -> None:
         """Does what the controller asked for."""
-        for order in self.membership.take_orders():
-            dropped = self.clear() if order.namespace == self.namespace_id else 0
-            self.membership.order_done(order, dropped)
+        for result in self.errands.carry_out(self.membership.open_orders(), now_s):
+            self.membership.order_done(result)
+
+    def next_bond_s(self, now_s: float) -> float:
+        """Returns when `carry_out_orders` or the membership has something to do."""
+        errands_s = self.errands.next_deadline_s(now_s)
+        return min(self.membership.next_deadline_s(now_s), errands_s)
 
     # ------------------------------------------------------------------ answers to peers
 
@@ -309,6 +307,11 @@ class InstanceCore(ChunkStore):
         self.counters["generations_changed"] += 1
         return False
 
+    @property
+    def is_lending(self) -> bool:
+        """True while somebody may read here."""
+        return len(self.leases) > 0
+
     def take_news(self) -> bool:
         """Acts on the members that are gone; returns whether the reading half has news, too."""
         gone = self.membership.roster.take_gone()
@@ -320,7 +323,7 @@ class InstanceCore(ChunkStore):
     @property
     def wants_reader(self) -> bool:
         """True if the reading half has work for others. May be asked without the lock."""
-        return bool(self.pleas or self.hot.copies)
+        return bool(self.pleas or self.hot.copies or self.errands.for_reader)
 
     def answer_plea(self, plea: Plea, num_chunks: int, *, is_full: bool) -> None:
         """The fetch that a peer had asked for has ended."""
@@ -331,6 +334,11 @@ class InstanceCore(ChunkStore):
     def has_late_answers(self) -> bool:
         """True if `take_late_answers` has some. May be asked without the lock."""
         return bool(self._late_answers)
+
+    @property
+    def has_bond_news(self) -> bool:
+        """True if the controller is to be told of something. May be asked without the lock."""
+        return self.errands.has_news or self.membership.has_leave_news
 
     def take_late_answers(self) -> list[Outgoing]:
         """Returns the answers to earlier requests that have become due."""

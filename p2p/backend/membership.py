@@ -6,6 +6,7 @@ after silence, and from a snapshot where the log is gone or the controller is ne
 No I/O, no clock, no threads.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -26,6 +27,7 @@ from p2p.wire.messages import (
     ListPeers,
     Message,
     Order,
+    OrderResult,
     PeerList,
     Refusal,
     RefusalCode,
@@ -40,6 +42,8 @@ MAX_BATCH_EVENTS = 4096
 
 
 _SILENT_AFTER = 2  # unanswered questions
+_MAX_OVER = 4096
+_MAX_BEATS = 64
 
 
 class BondState(Enum):
@@ -78,7 +82,7 @@ class Membership:
         limits: timing.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0915  (one line for each field)
         self,
         identity: Register,
         index: Index,
@@ -109,10 +113,17 @@ class Membership:
         self._pages_allowed = MAX_PAGES_UNDER_WAY
         self._has_asked_turn = False
         self._register_at_s = 0.0
+        self._expiry_s = 1.0
+        self._num_beats = 0
+        self._beats: dict[int, float] = {}  # when the last unanswered heartbeats were sent
         self._beat_at_s = 0.0
         self._resend_at_s: float | None = None
         self._orders: dict[int, Order] = {}
-        self._done: dict[int, int] = {}
+        self._done: dict[int, OrderResult] = {}
+        self._over: dict[int, OrderResult] = {}  # of orders that are named no more; bounded
+        self.is_leaving = False
+        self.has_leave_news = False
+        self._is_leave_known = False
 
     # ------------------------------------------------------------------ what to do next
 
@@ -134,7 +145,7 @@ class Membership:
         if now_s >= self._beat_at_s:
             self._beat_at_s = now_s + self._heartbeat_s
             self.num_unanswered += 1
-            messages.append(self._heartbeat(load_bytes))
+            messages.append(self._heartbeat(load_bytes, now_s))
             messages.extend(self.fetch_log.messages(self.identity, self.epoch, now_s))
         if self.roster.ask(now_s):
             identity = self.identity
@@ -155,15 +166,26 @@ class Membership:
         bonded = self.state is BondState.BONDED and self._snapshot is None
         return bonded and self.acked_seq >= self._feed.last_seq
 
-    def take_orders(self) -> list[Order]:
+    def open_orders(self) -> list[Order]:
         """Returns orders of the controller that are not yet carried out."""
         return list(self._orders.values())
 
-    def order_done(self, order: Order, num_chunks: int) -> None:
-        """Reports an order as carried out, from the next heartbeat on, which is due now."""
-        self._orders.pop(order.id, None)
-        self._done[order.id] = num_chunks
+    def order_done(self, result: OrderResult) -> None:
+        """Reports what became of an order, from the next heartbeat on, which is due now."""
+        self._orders.pop(result.id, None)
+        self._done[result.id] = result
         self._beat_at_s = 0.0
+
+    def leave(self) -> None:
+        """From the next heartbeat on, which is due now, others are asked instead of us."""
+        if not self.is_leaving:
+            self.is_leaving = self.has_leave_news = True
+            self._beat_at_s = 0.0
+
+    def is_leave_known(self) -> bool:
+        """True if the directory names us to nobody any more, or cannot be told."""
+        is_heard = self.state is BondState.BONDED and not self.seems_silent
+        return self._is_leave_known or not is_heard
 
     @property
     def seems_silent(self) -> bool:
@@ -203,6 +225,7 @@ class Membership:
         self.fetch_log.rewind()
         self._heartbeat_s = message.heartbeat_ms / 1000
         self._pages_allowed = message.pages
+        self._expiry_s = message.expiry_ms / 1000
         self._beat_at_s = 0.0
         self._snapshot = None
         self._resend_at_s = None
@@ -217,11 +240,10 @@ class Membership:
             return
         self.roster.on_status(status, now_s)
         self._on_allowed(status.pages)
-        for order in status.orders:
-            if order.id not in self._done:
-                self._orders[order.id] = order
-        wanted = {order.id for order in status.orders}
-        self._done = {id_: count for id_, count in self._done.items() if id_ in wanted}
+        self._is_leave_known = status.is_leaving
+        sent_s = self._beats.pop(status.beat, float("-inf"))
+        if status.orders is not None and now_s <= sent_s + self._expiry_s:
+            self._on_orders(status.orders)
         before = (self.acked_seq, self._num_synced)
         if self._snapshot is not None:
             self._on_synced(self._snapshot, status)
@@ -237,6 +259,19 @@ class Membership:
         if num_pages:
             self._has_asked_turn = False
         self._pages_allowed = num_pages
+
+    def _on_orders(self, orders: Sequence[Order]) -> None:
+        """What is not named any more was reported, or taken back.
+
+        (An answer that was under way for so long that we seemed silent is not looked at: its orders
+        may have been taken back meanwhile.)
+        """
+        wanted = {order.id: order for order in orders}
+        self._over.update(self._done)
+        self._done = {id_: self._over.pop(id_) for id_ in wanted if id_ in self._over}
+        while len(self._over) > _MAX_OVER:
+            del self._over[next(iter(self._over))]
+        self._orders = {id_: order for id_, order in wanted.items() if id_ not in self._done}
 
     def _on_synced(self, snapshot: Snapshot, status: FeedStatus) -> None:
         if status.sync != snapshot.sync:
@@ -372,7 +407,11 @@ class Membership:
             )
         return batches
 
-    def _heartbeat(self, load_bytes: int) -> Heartbeat:
+    def _heartbeat(self, load_bytes: int, now_s: float) -> Heartbeat:
+        self.has_leave_news = False
+        self._num_beats += 1
+        self._beats[self._num_beats] = now_s
+        self._beats.pop(self._num_beats - _MAX_BEATS, None)
         return Heartbeat(
             instance=self.identity.instance,
             incarnation=self.identity.incarnation,
@@ -381,5 +420,8 @@ class Membership:
             view_hash=self._feed.view_hash,
             num_chunks=len(self._index),
             load_bytes=load_bytes,
-            orders_done=tuple(self._done.items()),
+            orders_done=tuple(self._done.values()),
+            num_pinned=self._index.num_kept,
+            is_leaving=self.is_leaving,
+            beat=self._num_beats,
         )

@@ -73,6 +73,11 @@ class MirrorMember:
         """Its id."""
         return InstanceId(self.registered.instance)
 
+    @property
+    def is_returned(self) -> bool:
+        """True if readers are sent there."""
+        return not self.is_silent
+
 
 class Mirror:
     """The copy.

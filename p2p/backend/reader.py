@@ -6,7 +6,6 @@ No I/O, no clock, no threads: the owner takes the actions, carries them out and 
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from p2p.backend.actions import (
     Action,
@@ -15,18 +14,18 @@ from p2p.backend.actions import (
     DropPeer,
     Phase,
     ReadId,
-    ShortReason,
     Tag,
     TellPeer,
 )
 from p2p.backend.chunks import ChunkTable
 from p2p.backend.desk import ReaderDesk
 from p2p.backend.fetch import Fetch
-from p2p.backend.fetch_context import FetchContext, FetchLimits
+from p2p.backend.fetch_context import Behalf, FetchContext, FetchLimits
 from p2p.backend.giving import Giving
 from p2p.backend.greetings import Greetings
 from p2p.backend.handshake import PeerBook, PeerState
 from p2p.backend.instance import InstanceCore
+from p2p.backend.taking import Taking
 from p2p.errors import ArgumentError
 from p2p.keys import ChunkKey, check_keys, split_keys
 from p2p.wire.messages import (
@@ -39,12 +38,7 @@ from p2p.wire.messages import (
     RefusalCode,
 )
 
-if TYPE_CHECKING:
-    from p2p.backend.instance import Plea
-
 _MAX_OPEN_QUESTIONS = 10_000
-_LEAST_BUDGET_S = 0.01
-_MAX_BATCHES = 1024
 
 
 class ReaderCore:
@@ -57,6 +51,7 @@ class ReaderCore:
     Attributes:
         is_watched: whether phases are kept for `take_phases`.
         giving: what peers are asked to take over.
+        taking: what peers and the controller have us take over.
     """
 
     def __init__(self, instance: InstanceCore, limits: FetchLimits) -> None:
@@ -65,6 +60,7 @@ class ReaderCore:
         self.limits = limits
         self.is_watched = True
         self.giving = Giving(instance, self._ask_plainly, self.book.is_usable)
+        self.taking = Taking(self, self.giving)
         self._greetings = Greetings(self, self._ask_plainly)
         self._actions: list[Action] = []
         self._tags = itertools.count(1)
@@ -76,8 +72,6 @@ class ReaderCore:
         self._question_by_fetch: dict[int, Tag] = {}
         self._phases: list[tuple[Fetch, Phase]] = []
         self._changed: list[str] = []  # holders whose new standing fetches must hear of
-        self._pleas: dict[int, tuple[Fetch, Plea]] = {}
-        self._plea_marks: dict[tuple[str, int, int], int] = {}
 
     @property
     def fetches(self) -> Sequence[Fetch]:
@@ -105,12 +99,12 @@ class ReaderCore:
         tenant: str,
         budget_s: float,
         now_s: float,
-        evict_before: int | None = None,
+        behalf: Behalf | None = None,
         request_id: str = "",
     ) -> Fetch:
         """Starts a fetch.
 
-        With ``evict_before`` it is for a peer: read and kept in any case, at the cost of older
+        With ``behalf`` it is for somebody else: read and kept in any case, at the cost of older
         chunks only, and not reported. Without a ``request_id`` one is made up.
 
         Raises:
@@ -127,16 +121,17 @@ class ReaderCore:
             started_s=now_s,
             budget_s=budget_s,
             limits=self.limits
-            if evict_before is None
+            if behalf is None
             else replace(self.limits, pull="always", keep="always"),
             chunks=ChunkTable(keys),
-            evict_before=evict_before,
-            request_id=self._request_id(request_id) if evict_before is None else "",
+            behalf=behalf,
+            request_id=self._request_id(request_id) if behalf is None else "",
         )
         fetch = desk.fetch = Fetch(context, desk.on_phase)
         self._fetches[id(fetch)] = fetch
         is_small = fetch.num_chunks * self.instance.chunk_bytes <= self.limits.ahead_bytes
-        fetch.start(self.book.likely_holder() if is_small else None)
+        may_guess = is_small and (behalf is None or behalf.source is None)
+        fetch.start(self.book.likely_holder() if may_guess else None)
         self._sweep(fetch)
         return fetch
 
@@ -252,7 +247,7 @@ class ReaderCore:
     def on_time(self, now_s: float) -> None:
         """Time alone, and what the instance's other half has heard or was asked for."""
         self._take_news(now_s)
-        self._take_pleas(now_s)
+        self.taking.on_time(now_s)
         self.giving.on_time(now_s)
         for fetch in self.fetches:
             fetch.on_time(now_s)
@@ -338,34 +333,6 @@ class ReaderCore:
                 self.down(gone.instance, "the controller does not hear it any more", now_s)
         self._tell_fetches(now_s)
 
-    def _take_pleas(self, now_s: float) -> None:
-        """Fetches what peers asked us to take over; the outcome is their answer."""
-        while self.instance.pleas:
-            plea = self.instance.pleas.popleft()
-            request = plea.request
-            keys = split_keys(request.keys, request.key_bytes)
-            budget_s = max(plea.deadline_s - now_s, _LEAST_BUDGET_S)
-            before = self._mark_of((request.instance, request.incarnation, request.batch))
-            fetch = self.submit(keys, request.tenant, budget_s, now_s, evict_before=before)
-            self._pleas[id(fetch)] = (fetch, plea)
-            self._settle_plea(fetch)
-
-    def _mark_of(self, batch: tuple[str, int, int]) -> int:
-        """Returns the use of chunks at which a peer's batch of pleas began."""
-        mark = self._plea_marks.setdefault(batch, self.instance.index.num_uses)
-        while len(self._plea_marks) > _MAX_BATCHES:
-            del self._plea_marks[next(iter(self._plea_marks))]
-        return mark
-
-    def _settle_plea(self, fetch: Fetch) -> None:
-        if fetch.outcome is None or id(fetch) not in self._pleas:
-            return
-        _, plea = self._pleas.pop(id(fetch))
-        for entry in fetch.outcome.entries:
-            self.instance.unpin(entry)
-        is_full = fetch.outcome.reason is ShortReason.POOL_FULL
-        self.instance.answer_plea(plea, len(fetch.outcome.entries), is_full=is_full)
-
     def _ask_plainly(self, holder: Holder, message: Message) -> Tag:
         """Sends a question that needs no link."""
         tag = self._next_tag()
@@ -393,8 +360,7 @@ class ReaderCore:
                 self._sweep(fetch)
 
     def _sweep(self, fetch: Fetch) -> None:
-        if self._pleas:
-            self._settle_plea(fetch)
+        self.taking.settle(fetch)
         if fetch.is_finished and self._fetches.pop(id(fetch), None) is not None:
             tag = self._question_by_fetch.pop(id(fetch), None)
             if tag is not None:

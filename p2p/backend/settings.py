@@ -47,6 +47,8 @@ class BackendConfig(Settings, frozen=True, kw_only=True):
         mirror_behind_s: a copy that the controller has not confirmed for so long is not used.
         mirror_entries_max: a copy that would have more entries is given up; each takes 200 bytes.
         num_lanes: threads that read large chunks and verify them.
+        pinned_share: operators may keep at most this share of the pool from eviction.
+        leave_s: at the end, what is lent is left to its readers for so long at most.
         host: name of the machine; peers with the same one are near. By default its boot id.
         rack: label of the rack; peers with the same one are nearer than others.
         keys_dir: folder of CURVE keys; empty leaves the control plane open to everyone.
@@ -78,6 +80,8 @@ class BackendConfig(Settings, frozen=True, kw_only=True):
     mirror_behind_s: _Seconds = 2.0
     mirror_entries_max: Annotated[int, msgspec.Meta(ge=1)] = 4_000_000
     num_lanes: Annotated[int, msgspec.Meta(ge=1, le=64)] = 2
+    pinned_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.5
+    leave_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 1.0
     host: Annotated[str, msgspec.Meta(max_length=256)] = ""
     rack: Annotated[str, msgspec.Meta(max_length=256)] = ""
     keys_dir: str = ""

@@ -13,7 +13,7 @@ import pytest
 from p2p.errors import PeerUnreachableError
 from p2p.keys import chunk_keys
 from p2p.wire.curve import load_keys, make_keys
-from p2p.wire.messages import FeedStatus, Registered, Want
+from p2p.wire.messages import FeedStatus, OrderResult, Registered, Want
 from p2p_controller.cli import output
 from p2p_controller.client import ControllerClient, RequestRefusedError
 from tests.e2e.controller_process import ControllerProcess, environment, run_cli
@@ -131,20 +131,23 @@ def test_clear_waits_for_reports_and_fails_if_one_is_missing():
         p = Instance("p")
         join(client, p)
         done = process.cli("clear", "--wait", "0.2")
-        assert (done.returncode, done.stdout) == (1, "p did not report\n")
+        assert done.returncode == 1
+        assert done.stdout.splitlines()[1].split(maxsplit=4)[4] == "did not report in time"
         answers = []
         asking = threading.Thread(target=lambda: answers.append(process.cli("clear", "--json")))
         asking.start()
         reported: set[int] = set()
         while asking.is_alive():
             status = client.ask(p.heartbeat(), FeedStatus)
-            for order in status.orders:
-                client.ask(p.heartbeat(orders_done=((order.id, 5),)), FeedStatus)
+            for order in status.orders or ():
+                report = OrderResult(id=order.id, num_chunks=5)
+                client.ask(p.heartbeat(orders_done=(report,)), FeedStatus)
                 reported.add(order.id)
         asking.join()
         assert answers[0].returncode == 0, answers[0].stderr
-        assert json.loads(answers[0].stdout)["num_chunks_by_instance"] == {"p": 5}
-        assert len(reported) == 2
+        (row,) = json.loads(answers[0].stdout)["reports"]
+        assert row == {"instance": "p", "did": "dropped", "num_chunks": 5}
+        assert len(reported) == 1, "the first one was taken back"
 
 
 def test_shutdown_ends_the_process_orderly():

@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from p2p.keys import chunk_keys
 from p2p.wire.curve import load_keys, make_keys
-from p2p.wire.messages import FeedStatus, Registered
+from p2p.wire.messages import FeedStatus, OrderResult, Registered
 from p2p_controller.client import ControllerClient
 from p2p_controller.http.operations import OPERATIONS, Verb
 from tests.e2e.controller_process import ControllerProcess, run_cli, until
@@ -122,15 +122,17 @@ def test_clear_waits_for_reports():
         http = HttpClient(process.http)
         p = Instance("p")
         join(client, p)
-        assert http.post("/v1/clear", {"timeout_ms": 100}).json["missing"] == ["p"]
+        assert http.post("/v1/clear", {"timeout_ms": 100}).json["reports"][0]["instance"] == "p"
         replies = []
         asking = threading.Thread(target=lambda: replies.append(http.post("/v1/clear")))
         asking.start()
         while asking.is_alive():
-            for order in client.ask(p.heartbeat(), FeedStatus).orders:
-                client.ask(p.heartbeat(orders_done=((order.id, 5),)), FeedStatus)
+            for order in client.ask(p.heartbeat(), FeedStatus).orders or ():
+                done = OrderResult(id=order.id, num_chunks=5)
+                client.ask(p.heartbeat(orders_done=(done,)), FeedStatus)
         asking.join()
-        assert replies[0].json["num_chunks_by_instance"] == {"p": 5}
+        (report,) = replies[0].json["reports"]
+        assert (report["instance"], report["num_chunks"]) == ("p", 5)
 
 
 def test_shutdown_is_answered_and_ends_the_process():

@@ -48,11 +48,14 @@ class Bond:
         """Sends what is due and sleeps until something is."""
         instance, now_s = self._instance, self._instance.now_s()
         core = instance.core
-        core.carry_out_orders()
+        core.carry_out_orders(now_s)
+        if core.errands.for_reader:
+            work = partial(instance.engine.take, _look)
+            instance.later(0.0, "engine", "hears of orders", work)
         for message in core.membership.poll(now_s, core.leases.num_bytes):
             self._num_asked += 1
             self._asker.send(message, self._num_asked)
-        due_s = core.membership.next_deadline_s(now_s)
+        due_s = core.next_bond_s(now_s)
         if core.following is not None:
             for message in core.following.poll(now_s):
                 self._num_asked += 1

@@ -148,6 +148,8 @@ class Engine:
             self._take_actions()
         self._instance.settle()
         self._instance.send_all(self._instance.service.late_answers())
+        if self._instance.core.has_bond_news:
+            self._instance.bond.wake()
         self._arm()
 
     def _take_actions(self) -> None:

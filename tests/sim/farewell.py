@@ -34,7 +34,7 @@ def see_off(world: "World") -> None:
     is_rotten = draw.random() < _ROTTEN
     if is_rotten:
         rot(leaver, _ROTTEN_SHARE)
-    senders = {sender for o in others for sender, _, _ in o.engine.reader._plea_marks}
+    senders = {sender for o in others for sender, _, _ in o.engine.reader.taking.marks}
     drain = Drain(leaver, _DRAIN_S, leaver.leave)
     world.crowd(others, *world.prompts.choose(), 1.0)
     end_s = world.clock.now_s + _DRAIN_S + 1

@@ -128,7 +128,7 @@ class Faults:
         draw = self._clock.random
         match kind:
             case "leave":
-                self._leave(instance)
+                self.leave(instance)
             case "drain":
                 limit_s = draw.choice([0.05, 0.4, 2.0])
                 instance.run("caller", partial(self._drain, instance, limit_s))
@@ -139,14 +139,27 @@ class Faults:
                 rot(instance, _ROTTEN_SHARE)
 
     def _drain(self, instance: "SimInstance", limit_s: float) -> None:
-        if not instance.core.is_closing:
-            Drain(instance, limit_s, partial(self._leave, instance))
+        if not instance.is_ending:
+            Drain(instance, limit_s, partial(self.leave, instance))
 
-    def _leave(self, instance: "SimInstance") -> None:
-        if not instance.is_stopped and not instance.core.is_closing:
+    def see_off_drained(self) -> None:
+        """Who has given its chunks away leaves, and comes again."""
+        for instance in self._world.instances.values():
+            if instance.core.handover is not None:
+                self.leave(instance)
+
+    def leave(self, instance: "SimInstance") -> None:
+        """An instance leaves, and comes again after a while."""
+        if instance.is_up and not instance.is_stopped and not instance.is_ending:
             instance.leave()
             wait_s = self._clock.random.uniform(0.01, 0.8)
-            self._later(wait_s, partial(self._revive, instance))
+            self._later(wait_s, partial(self._revive_once_left, instance))
+
+    def _revive_once_left(self, instance: "SimInstance") -> None:
+        if instance.is_up and instance.is_ending:
+            self._later(0.05, partial(self._revive_once_left, instance))
+        else:
+            self._revive(instance)
 
     def _cut(self, kind: str, name: str) -> None:
         draw, network = self._clock.random, self._world.network

@@ -1,6 +1,6 @@
 """One simulated instance: the production cores, a pool of small slots, and what drives them."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 NAMESPACE = Namespace("sim", "0", "uint8")
 _LATE_S = 0.02  # wake-ups take time, which is no promise broken
+_ANNOUNCE_S = 0.1
+_LEND_S = 0.2
+_LOOK_S = 0.01
 _END = frozenset({ShortReason.BUDGET_SPENT, ShortReason.CLOSED, ShortReason.RECOMPUTE_CHOSEN})
 
 
@@ -101,6 +104,7 @@ class SimInstance(Server):
         if self.has_mirror:
             self.core.following = Following(self.core.membership, self.core.counters)
         self.pool = Pool(self.num_slots)
+        self.is_ending = False
         self.callers: list[Caller] = []
         self.num_held = 0
         self.service = PeerService(self)
@@ -123,16 +127,31 @@ class SimInstance(Server):
         self.engine.reader.limits = self._limits
 
     def leave(self) -> None:
-        """Ends in order: fetches get what they have, the controller is told, then nothing."""
+        """Ends in order, as `P2PBackend.close` does, within half a second."""
+        if not self.is_ending:
+            self.is_ending = True
+            self.core.membership.leave()
+            self.bond.wake()
+            self._wait(_ANNOUNCE_S, self.core.membership.is_leave_known, self._close)
+
+    def _close(self) -> None:
         self.core.is_closing = True
+        self.engine.reader.close(self.now_s())
+        self.engine.turn()
+        self._wait(_LEND_S, lambda: not self.core.is_lending, self._end)
 
-        def close() -> None:
-            self.engine.reader.close(self.now_s())
-            self.engine.turn()
-            self.bond.say_farewell()
-            self.crash()
+    def _end(self) -> None:
+        self.bond.say_farewell()
+        self.crash()
 
-        self.run("caller", close)
+    def _wait(
+        self, limit_s: float, condition: Callable[[], bool], then: Callable[[], None]
+    ) -> None:
+        if limit_s <= 0 or condition():
+            self.run("caller", then)
+        else:
+            again = partial(self._wait, limit_s - _LOOK_S, condition, then)
+            self.later(_LOOK_S, "caller", "waits for its end", again)
 
     # ------------------------------------------------------------------ what callers do
 
@@ -183,7 +202,7 @@ class SimInstance(Server):
 
     def come(self, keys: list[ChunkKey], tenant: str, budget_s: float) -> None:
         """A caller comes, and fetches if it finds somebody."""
-        if not self.core.is_closing:
+        if not self.is_ending:
             self.fetch(keys, tenant, budget_s)
 
     def settle(self) -> None:

@@ -4,21 +4,20 @@ import argparse
 
 from p2p_controller.cli.asking import connect
 from p2p_controller.cli.exit_code import ExitCode
-from p2p_controller.cli.output import Table, write_json, write_line, write_table
+from p2p_controller.cli.prompt_keys import keys_of_prompt
+from p2p_controller.cli.reports import show
 
 
 def run(arguments: argparse.Namespace) -> ExitCode:
-    """Prints what each instance dropped; fails if one did not report."""
+    """Prints what each instance dropped; fails if a chunk could not be, or one did not report."""
+    has_keys = arguments.keys or arguments.keys_file or arguments.tokens_file
+    keys = keys_of_prompt(arguments) if has_keys else []
     with connect(arguments) as client:
-        cleared = client.clear(arguments.namespace, arguments.instance, arguments.wait)
-    if arguments.json:
-        write_json(cleared)
-    else:
-        rows: list[tuple[str | int, ...]] = [*sorted(cleared.num_chunks_by_instance.items())]
-        if rows:
-            write_table(Table(("instance", "chunks dropped"), rows))
-        for instance in cleared.missing:
-            write_line(f"{instance} did not report")
-        if not rows and not cleared.missing:
-            write_line("no instances")
-    return ExitCode.FAILED if cleared.missing else ExitCode.OK
+        reply = client.clear(
+            arguments.namespace,
+            arguments.instance,
+            arguments.wait,
+            keys=keys,
+            tenant=arguments.tenant,
+        )
+    return show(reply, arguments)

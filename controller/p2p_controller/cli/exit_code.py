@@ -17,7 +17,7 @@ exit codes:
   0  done
   1  the operation failed, or was done in part (locate: not every key is held;
      explain: no reason is recorded;
-     clear: an instance did not report; the controller refused)
+     operations: something was left undone, with the reason; the controller refused)
   2  usage or configuration is wrong
   3  no answer from the controller
 """

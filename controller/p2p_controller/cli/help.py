@@ -7,6 +7,7 @@ examples:
   p2p-controller status                         sizes, and counts of everything unusual
   p2p-controller instances --json | jq '.instances[].instance'
   p2p-controller clear --instance decode-3      that instance drops its chunks
+  p2p-controller drain decode-3 --wait 60       that instance gives its chunks to its peers
 
 environment:
   P2P_CONTROLLER          address of the controller, where --controller is not given
@@ -51,12 +52,49 @@ examples:
   p2p-controller requests --instance decode-1 --all --limit 200 --json
 """
 CLEAR = """\
-Instances drop every chunk that they do not lend at that moment; the directory follows.
+Instances drop chunks, pinned ones too; the directory follows. What is in use is dropped as soon as
+it is not, within --wait. With keys, the named chunks go and all that follow on any of them: prompts
+that begin in the same way go with them.
 
 examples:
   p2p-controller clear                          everything, everywhere
   p2p-controller clear --namespace 5c0f… --wait 20
   p2p-controller clear --instance decode-3
+  p2p-controller clear --namespace 5c0f… --tokens-file system-prompt.json --chunk-tokens 256
+"""
+PIN = """\
+Without --instance every holder is asked for the chunks that it has, by the directory. A pinned
+chunk is not evicted, however long it is not used; it can still be lent, and `clear` drops it. An
+instance pins at most a share of its pool (its setting pinned_share, by default half), and forgets
+its pins with its chunks when it restarts.
+
+examples:
+  p2p-controller pin --namespace 5c0f… --tokens-file system-prompt.json --chunk-tokens 256
+  p2p-controller pin --namespace 5c0f… --keys-file keys.txt --instance decode-3 --for 3600
+  p2p-controller unpin --namespace 5c0f… --keys-file keys.txt
+"""
+EVICT = """\
+Exactly the named chunks go, but for pinned ones; what is in use goes as soon as it is not, within
+--wait. Without --instance every holder is asked.
+
+examples:
+  p2p-controller evict --namespace 5c0f… --keys-file keys.txt --instance decode-3
+"""
+REPLICATE = """\
+The target fetches the chunks as for an engine, from the first one on. `move` then has them evicted
+at --from, or at every other holder, but only if the target has reported all of them; what is pinned
+there stays.
+
+examples:
+  p2p-controller replicate --namespace 5c0f… --keys-file keys.txt --to decode-3
+  p2p-controller move --namespace 5c0f… --keys-file keys.txt --from decode-1 --to decode-3
+"""
+DRAIN = """\
+Peers fetch what the instance holds, hottest first, as far as they have room. When they have all,
+the instance is shown as leaving and nobody is sent there any more; end its process then.
+
+examples:
+  p2p-controller drain decode-3 --wait 60
 """
 KEYS = """\
 With keys every connection is encrypted, and only who has an authorized key gets an answer.

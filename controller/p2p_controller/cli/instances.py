@@ -24,6 +24,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
             view.instance,
             view.state if view.synced else f"{view.state}, syncing",
             view.num_chunks,
+            view.num_pinned,
             view.load_bytes // _MIB,
             f"{view.silent_ms / 1000:.1f} s ago",
             view.address,
@@ -32,7 +33,8 @@ def run(arguments: argparse.Namespace) -> ExitCode:
         )
         for view in listed.instances
     ]
-    columns = ("instance", "state", "chunks", "lent MiB", "heard", "address", "ranks", "model")
+    sizes = ("chunks", "pinned", "lent MiB")
+    columns = ("instance", "state", *sizes, "heard", "address", "ranks", "model")
     write_table(Table(columns, rows))
     namespaces = {view.namespace.id: view.namespace for view in listed.instances}
     described: list[tuple[str | int, ...]] = [

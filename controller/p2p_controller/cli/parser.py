@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from p2p_controller.cli import help as texts
 from p2p_controller.cli.exit_code import EXIT_CODES_HELP
+from p2p_controller.cli.options import add_operations, seconds
 from p2p_controller.cli.prompt_keys import add_prompt_options
 from p2p_controller.settings import DEFAULT_ADDRESS
 
@@ -13,13 +14,14 @@ ADDRESS_VARIABLE = "P2P_CONTROLLER"
 _DESCRIPTION = "The controller of a KV cache fabric: who is there, and who holds which chunk."
 
 
-class _Commands:
+class Commands:
     """Adds commands that look alike to a parser."""
 
     def __init__(self, parser: argparse.ArgumentParser) -> None:
         self._commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def add(self, name: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
+        """Returns the parser of a new command."""
         command = self._commands.add_parser(
             name,
             help=description,
@@ -31,6 +33,7 @@ class _Commands:
         return command
 
     def add_asking(self, name: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
+        """Returns the parser of a new command that asks a controller."""
         command = self.add(name, description, epilog)
         address = os.environ.get(ADDRESS_VARIABLE) or DEFAULT_ADDRESS
         command.add_argument(
@@ -45,7 +48,7 @@ class _Commands:
         )
         command.add_argument(
             "--timeout",
-            type=_seconds,
+            type=seconds,
             default=3.0,
             metavar="SECONDS",
             help="how long to wait for the controller (default: 3)",
@@ -61,7 +64,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         epilog=f"{texts.EXAMPLES}\n{EXIT_CODES_HELP}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = _Commands(parser)
+    commands = Commands(parser)
     _add_serve(commands)
     commands.add_asking("status", "How the controller is: sizes, and counts of what is unusual.")
     commands.add_asking("instances", "Which instances are known, and what they hold.")
@@ -70,14 +73,14 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     _add_locate(commands)
     _add_explain(commands)
     _add_requests(commands)
-    _add_clear(commands)
+    add_operations(commands)
     _add_keys(commands)
     commands.add("dashboard", "Print the Grafana dashboard, ready to be imported.")
     commands.add_asking("shutdown", "End the controller, orderly.")
     return parser.parse_args(argv)
 
 
-def _add_serve(commands: _Commands) -> None:
+def _add_serve(commands: Commands) -> None:
     command = commands.add("serve", "Run a controller.", texts.SERVE)
     command.add_argument("--config", metavar="FILE", help="TOML file with a table [controller]")
     command.add_argument("--bind", metavar="ADDRESS", help="tcp://HOST:PORT; port * is any")
@@ -89,7 +92,7 @@ def _add_serve(commands: _Commands) -> None:
     )
 
 
-def _add_locate(commands: _Commands) -> None:
+def _add_locate(commands: Commands) -> None:
     command = commands.add_asking("locate", "Who holds the longest prefix of keys.", texts.LOCATE)
     command.add_argument("--namespace", required=True, metavar="ID", help="what they belong to")
     add_prompt_options(command)
@@ -99,7 +102,7 @@ def _add_locate(commands: _Commands) -> None:
     )
 
 
-def _add_explain(commands: _Commands) -> None:
+def _add_explain(commands: Commands) -> None:
     command = commands.add_asking("explain", "Why a hit was short or zero.", texts.EXPLAIN)
     command.add_argument("--namespace", default="", metavar="ID", help="what the keys belong to")
     add_prompt_options(command)
@@ -110,7 +113,7 @@ def _add_explain(commands: _Commands) -> None:
     command.add_argument("--request", default="", metavar="ID", help="a request that was reported")
 
 
-def _add_requests(commands: _Commands) -> None:
+def _add_requests(commands: Commands) -> None:
     command = commands.add_asking("requests", "The last fetches that were short.", texts.REQUESTS)
     command.add_argument("--instance", default="", metavar="INSTANCE", help="only this one's")
     command.add_argument("--all", action="store_true", help="also those that got everything")
@@ -119,33 +122,10 @@ def _add_requests(commands: _Commands) -> None:
     )
 
 
-def _add_clear(commands: _Commands) -> None:
-    command = commands.add_asking("clear", "Make instances drop their chunks.", texts.CLEAR)
-    command.add_argument("--namespace", default="", metavar="ID", help="only this one's")
-    command.add_argument("--instance", default="", metavar="INSTANCE", help="only this one's")
-    command.add_argument(
-        "--wait",
-        type=_seconds,
-        default=5.0,
-        metavar="SECONDS",
-        help="how long to wait for the instances' reports (default: 5)",
-    )
-
-
-def _add_keys(commands: _Commands) -> None:
+def _add_keys(commands: Commands) -> None:
     command = commands.add("keys", "Make CURVE keys.", texts.KEYS)
     command.add_argument("action", choices=["init"], help="make the keys that are not there yet")
     command.add_argument("directory", metavar="DIR", help="made if it is not there")
     command.add_argument(
         "--name", action="append", default=[], metavar="NAME", help="an instance; repeat it"
     )
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 < seconds <= 3600:
-        raise argparse.ArgumentTypeError(f"{text!r} is not between 0 and 3600 seconds")
-    return seconds

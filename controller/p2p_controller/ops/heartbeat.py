@@ -1,7 +1,10 @@
 """A sign of life, compared with what the directory says."""
 
+import msgspec
+
 from p2p.wire.messages import FeedStatus, Heartbeat, MemberHeard, Refusal, Want
 from p2p_controller.members import Member
+from p2p_controller.orders import listed
 from p2p_controller.state import ControllerState
 
 
@@ -12,7 +15,11 @@ def heartbeat(state: ControllerState, message: Heartbeat, now_s: float) -> FeedS
         return member
     member.load_bytes = message.load_bytes
     group = state.groups[member.namespace_id]
+    member.num_pinned = message.num_pinned
     group.on_heard(member)
+    if message.is_leaving != member.is_leaving:
+        member.is_leaving = message.is_leaving
+        state.on_liveness(member)
     at_ms, view_hash = int(state.uptime_s(now_s) * 1000), member.live.view_hash
     group.log.add(
         MemberHeard(
@@ -25,4 +32,5 @@ def heartbeat(state: ControllerState, message: Heartbeat, now_s: float) -> FeedS
         state.turns.take(member, now_s)
     elif not member.feed.is_syncing:
         state.turns.release(member)
-    return state.status_of(member)
+    orders = listed(member.orders.values(), now_s)
+    return msgspec.structs.replace(state.status_of(member), orders=orders, beat=message.beat)

@@ -16,7 +16,7 @@ def _view(member: Member, now_s: float) -> InstanceView:
     return InstanceView(
         instance=registered.instance,
         incarnation=registered.incarnation,
-        state="silent" if member.is_silent else "alive",
+        state=_state_of(member),
         namespace=registered.namespace,
         layout=registered.layout,
         address=registered.address,
@@ -29,4 +29,11 @@ def _view(member: Member, now_s: float) -> InstanceView:
         synced=member.feed.is_synced,
         public_key=registered.public_key,
         ranks=registered.ranks,
+        num_pinned=member.num_pinned,
     )
+
+
+def _state_of(member: Member) -> str:
+    if member.is_silent:
+        return "silent"
+    return "leaving" if member.is_leaving else "alive"

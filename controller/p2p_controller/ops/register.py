@@ -2,11 +2,11 @@
 
 from p2p.errors import ArgumentError
 from p2p.keys import InstanceId
-from p2p.wire.messages import Order, Refusal, RefusalCode, Register, Registered
+from p2p.wire.messages import Refusal, RefusalCode, Register, Registered
 from p2p_controller.changelog import FeedLog
 from p2p_controller.evidence import GoneKind
 from p2p_controller.feed import Feed
-from p2p_controller.members import Member
+from p2p_controller.members import Given, Member
 from p2p_controller.namespaced import Namespaced
 from p2p_controller.ops.ranks import refuse_bad_ranks
 from p2p_controller.state import ControllerState
@@ -48,7 +48,7 @@ def register(state: ControllerState, message: Register, now_s: float) -> Registe
     )
 
 
-def _replace(state: ControllerState, message: Register, now_s: float) -> dict[int, Order]:
+def _replace(state: ControllerState, message: Register, now_s: float) -> dict[int, Given]:
     """Removes what is known of the instance; returns the orders that are still to be done."""
     known = state.members.by_id.get(InstanceId(message.instance))
     if known is None:

@@ -6,8 +6,6 @@ not compared between machines. ``docs/protocol.md`` tells who sends what when.
 """
 
 from p2p.wire.messages.admin import (
-    Clear,
-    Cleared,
     ControllerMetrics,
     ControllerStatus,
     GetMetrics,
@@ -44,7 +42,6 @@ from p2p.wire.messages.directory import (
     ListPeers,
     Locate,
     Located,
-    Order,
     PeerList,
     RankEndpoint,
     Register,
@@ -82,6 +79,42 @@ from p2p.wire.messages.mirror import (
     StageBegun,
     StageLive,
 )
+from p2p.wire.messages.operations import (
+    Clear,
+    Cleared,
+    Drain,
+    Drained,
+    Evict,
+    Evicted,
+    Move,
+    Moved,
+    OperationReply,
+    OperationRequest,
+    Pin,
+    Pinned,
+    Replicate,
+    Replicated,
+    Reports,
+    Unpin,
+    Unpinned,
+)
+from p2p.wire.messages.orders import (
+    MAX_OPERATION_KEYS,
+    MAX_ORDERS,
+    Deed,
+    DropAll,
+    DropKeys,
+    EvictKeys,
+    GiveAll,
+    InstanceReport,
+    Left,
+    LeftReason,
+    Order,
+    OrderResult,
+    PinKeys,
+    TakeKeys,
+    UnpinKeys,
+)
 from p2p.wire.messages.peer import (
     Hello,
     LeaseBusy,
@@ -113,11 +146,11 @@ ControllerRequest = (
     | ListInstances
     | GetStatus
     | GetMetrics
-    | Clear
     | Explain
     | FetchReports
     | ListRequests
     | Shutdown
+    | OperationRequest
 )
 ControllerReply = (
     Refusal
@@ -131,9 +164,9 @@ ControllerReply = (
     | InstanceList
     | ControllerStatus
     | ControllerMetrics
-    | Cleared
     | Explained
     | RequestList
+    | OperationReply
 )
 PeerRequest = (
     Hello | LeaseRequest | LeaseRenew | LeaseRelease | ReportMismatch | ListLeases | TakeOver
@@ -147,6 +180,8 @@ __all__ = [
     "MAX_CHANGES",
     "MAX_FINDINGS",
     "MAX_KEYS",
+    "MAX_OPERATION_KEYS",
+    "MAX_ORDERS",
     "MAX_PAGES_UNDER_WAY",
     "MAX_REPORTS",
     "MAX_TROUBLES",
@@ -160,14 +195,22 @@ __all__ = [
     "ControllerRequest",
     "ControllerStatus",
     "CopyEntries",
+    "Deed",
     "Deregister",
     "DirectoryChanges",
     "Done",
+    "Drain",
+    "Drained",
+    "DropAll",
+    "DropKeys",
     "EntriesChanged",
     "EntriesPage",
     "Epoch",
     "EventKind",
     "Events",
+    "Evict",
+    "EvictKeys",
+    "Evicted",
     "Explain",
     "Explained",
     "FeedStatus",
@@ -177,12 +220,14 @@ __all__ = [
     "Follow",
     "GetMetrics",
     "GetStatus",
+    "GiveAll",
     "Heartbeat",
     "Hello",
     "Holder",
     "HolderRun",
     "Incarnation",
     "InstanceList",
+    "InstanceReport",
     "InstanceView",
     "LeaseBusy",
     "LeaseGranted",
@@ -193,6 +238,8 @@ __all__ = [
     "LeaseRequest",
     "LeaseToken",
     "LeaseView",
+    "Left",
+    "LeftReason",
     "ListInstances",
     "ListLeases",
     "ListPeers",
@@ -203,18 +250,29 @@ __all__ = [
     "MemberLost",
     "MemberSeen",
     "Message",
+    "Move",
+    "Moved",
     "NamespaceMetrics",
+    "OperationReply",
+    "OperationRequest",
     "Order",
+    "OrderResult",
     "PeerList",
     "PeerReply",
     "PeerRequest",
+    "Pin",
+    "PinKeys",
+    "Pinned",
     "RankEndpoint",
     "RankOffer",
     "Refusal",
     "RefusalCode",
     "Register",
     "Registered",
+    "Replicate",
+    "Replicated",
     "ReportMismatch",
+    "Reports",
     "RequestList",
     "RequestMetrics",
     "RequestView",
@@ -223,9 +281,13 @@ __all__ = [
     "SnapshotTurn",
     "StageBegun",
     "StageLive",
+    "TakeKeys",
     "TakeOver",
     "TakenOver",
     "Trouble",
+    "Unpin",
+    "UnpinKeys",
+    "Unpinned",
     "Want",
     "Welcome",
     "Why",

@@ -4,7 +4,7 @@ import msgspec
 
 from p2p.keys import Namespace
 from p2p.layout import Layout
-from p2p.wire.messages.base import Message, Millis, Unsigned
+from p2p.wire.messages.base import Message, Unsigned
 from p2p.wire.messages.directory import RankEndpoint
 
 
@@ -13,7 +13,12 @@ class ListInstances(Message, frozen=True, kw_only=True):
 
 
 class InstanceView(msgspec.Struct, frozen=True, kw_only=True):
-    """One instance as the controller sees it."""
+    """One instance as the controller sees it.
+
+    Attributes:
+        state: ``alive``, ``leaving`` or ``silent``.
+        num_pinned: chunks that operators keep from eviction.
+    """
 
     instance: str
     incarnation: Unsigned
@@ -30,6 +35,7 @@ class InstanceView(msgspec.Struct, frozen=True, kw_only=True):
     synced: bool
     public_key: str = ""
     ranks: tuple[RankEndpoint, ...] = ()
+    num_pinned: Unsigned = 0
 
 
 class InstanceList(Message, frozen=True, kw_only=True):
@@ -94,26 +100,6 @@ class ControllerMetrics(Message, frozen=True, kw_only=True):
 
     namespaces: tuple[NamespaceMetrics, ...]
     requests: tuple[RequestMetrics, ...]
-
-
-class Clear(Message, frozen=True, kw_only=True):
-    """Drop chunks at their holders: of a namespace, of an instance, or all."""
-
-    namespace: str = ""
-    instance: str = ""
-    timeout_ms: Millis = 5000
-
-
-class Cleared(Message, frozen=True, kw_only=True):
-    """Answer to `Clear`, once every instance reported or the time was up.
-
-    Attributes:
-        num_chunks_by_instance: chunks that each instance dropped.
-        missing: instances that did not report in time.
-    """
-
-    num_chunks_by_instance: dict[str, int]
-    missing: tuple[str, ...] = ()
 
 
 class Shutdown(Message, frozen=True, kw_only=True):

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import msgspec
 
-from p2p.keys import Namespace, NamespaceId
+from p2p.keys import Namespace
 from p2p.layout import Layout
 from p2p.wire.messages.base import (
     EndpointAddress,
@@ -19,6 +19,7 @@ from p2p.wire.messages.base import (
     Text,
     Unsigned,
 )
+from p2p.wire.messages.orders import MAX_ORDERS, Order, OrderResult
 
 MAX_PAGES_UNDER_WAY = 4
 
@@ -77,7 +78,10 @@ class Heartbeat(Message, frozen=True, kw_only=True):
         last_seq: sequence number of the last event that the instance ever made.
         view_hash: of all entries of its index after that event, see `p2p.view_hash`.
         load_bytes: bytes that it lends at this moment.
-        orders_done: orders carried out since the last acknowledged heartbeat, with chunk counts.
+        orders_done: what became of orders, until the controller names them no more.
+        num_pinned: chunks that operators keep from eviction.
+        is_leaving: whoever asks the directory should read from others from now on.
+        beat: number of this heartbeat, which the answer repeats.
     """
 
     instance: Name
@@ -87,7 +91,10 @@ class Heartbeat(Message, frozen=True, kw_only=True):
     view_hash: Unsigned
     num_chunks: Unsigned = 0
     load_bytes: Unsigned = 0
-    orders_done: Annotated[tuple[tuple[int, int], ...], msgspec.Meta(max_length=64)] = ()
+    orders_done: Annotated[tuple[OrderResult, ...], msgspec.Meta(max_length=MAX_ORDERS)] = ()
+    num_pinned: Unsigned = 0
+    is_leaving: bool = False
+    beat: Unsigned = 0
 
 
 class EventKind(Enum):
@@ -158,13 +165,6 @@ class Want(Enum):
     REGISTER = "register"
 
 
-class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that the instance is asked to do; now: drop every chunk that it does not lend."""
-
-    id: Unsigned
-    namespace: NamespaceId
-
-
 class FeedStatus(Message, frozen=True, kw_only=True):
     """Answer to `Heartbeat`, `Events` and `SnapshotPage`.
 
@@ -174,9 +174,12 @@ class FeedStatus(Message, frozen=True, kw_only=True):
         want: what to send next; `REPLAY` starts after ``acked_seq``.
         sync: the snapshot that ``synced_page`` belongs to, 0 for none.
         synced_page: every page of that snapshot up to here was taken, -1 for none.
-        orders: what to do (again, until it was reported done).
+        orders: what is to be done, until it was reported; None says nothing of orders, which
+            only answers to heartbeats do.
         peers: version of the namespace's list of members; ask for it when it is not the known one.
         pages: of a snapshot that may be under way; with 0, ask for a turn.
+        is_leaving: the directory names the instance to nobody, as it has asked.
+        beat: of the heartbeat that this answers, if it does.
     """
 
     epoch: Unsigned
@@ -184,9 +187,11 @@ class FeedStatus(Message, frozen=True, kw_only=True):
     want: Want = Want.NOTHING
     sync: Unsigned = 0
     synced_page: int = -1
-    orders: Annotated[tuple[Order, ...], msgspec.Meta(max_length=64)] = ()
+    orders: Annotated[tuple[Order, ...], msgspec.Meta(max_length=MAX_ORDERS)] | None = None
     peers: Unsigned = 0
     pages: Unsigned = MAX_PAGES_UNDER_WAY
+    is_leaving: bool = False
+    beat: Unsigned = 0
 
 
 class Deregister(Message, frozen=True, kw_only=True):

@@ -18,7 +18,7 @@ class Bond:
     def turn(self, seconds=0.0):
         """Time passes; everything due is exchanged; returns the types that were sent."""
         self.now_s += seconds
-        self.core.carry_out_orders()
+        self.core.carry_out_orders(self.now_s)
         sent = self.member.poll(self.now_s, 0)
         for message in sent:
             if type(message) not in self.lost:

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from p2p.backend.actions import ShortReason
-from p2p.backend.fetch_context import FetchLimits
+from p2p.backend.fetch_context import Behalf, FetchLimits
 from p2p.backend.fetch_log import MAX_COMPLETE, MAX_SHORT, FetchLog, check_request_id
 from p2p.backend.leases import LeaseLimits
 from p2p.errors import ArgumentError
@@ -175,7 +175,7 @@ def test_a_silent_controller():
 
 def test_a_fetch_for_a_peer_is_not_reported():
     shell = held("p")
-    shell.reader.submit(KEYS, "", 1.0, shell.now_s, evict_before=0)
+    shell.reader.submit(KEYS, "", 1.0, shell.now_s, Behalf(0))
     shell.carry_out()
     assert shell.own.fetch_log.messages(shell.own.identity, 1, shell.now_s) == []
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from p2p.backend.fetch_context import FetchLimits
+from p2p.backend.fetch_context import Behalf, FetchLimits
 from p2p.backend.hot import HotLimits
 from p2p.backend.keep import DroppedCopies, is_kept
 from tests.unit.backend.builders import ask, hello, instance_core, lease_request, prompt
@@ -117,7 +117,7 @@ def test_what_is_lent_is_no_spare_copy_any_more():
 def test_what_a_peer_asked_to_be_taken_over_is_kept():
     shell = _shell("never")
     mark = shell.own.index.num_uses
-    shell.reader.submit(KEYS, "", 1.0, shell.now_s, evict_before=mark)
+    shell.reader.submit(KEYS, "", 1.0, shell.now_s, Behalf(mark))
     shell.carry_out()
     assert _spare(shell) == [False] * 4
 
@@ -126,7 +126,7 @@ def test_a_spare_copy_that_a_peer_asked_to_be_taken_over_is_kept():
     shell = _shell("never")
     _fetch(shell, KEYS)
     mark = shell.own.index.num_uses
-    shell.reader.submit(KEYS, "", 1.0, shell.now_s, evict_before=mark)
+    shell.reader.submit(KEYS, "", 1.0, shell.now_s, Behalf(mark))
     assert _spare(shell) == [False] * 4
 
 

@@ -6,9 +6,12 @@ import pytest
 from p2p.backend.membership import BondState
 from p2p.wire.messages import (
     Deregister,
+    DropAll,
     FeedStatus,
     Heartbeat,
-    Order,
+    Left,
+    LeftReason,
+    OrderResult,
     Refusal,
     RefusalCode,
     Register,
@@ -17,7 +20,7 @@ from p2p.wire.messages import (
 from tests.unit.backend.builders import NAMESPACE, instance_core, prompt, put
 from tests.unit.backend.tiny_controller import TinyController
 
-ORDER = Order(id=3, namespace=NAMESPACE.id)
+ORDER = DropAll(id=3, namespace=NAMESPACE.id)
 
 
 def _stale(ours):
@@ -32,7 +35,7 @@ def _bonded():
 
 
 def _exchange(core, controller, now_s):
-    core.carry_out_orders()
+    core.carry_out_orders(now_s)
     for message in core.membership.poll(now_s, 0):
         core.membership.on_answer(controller.take(message), now_s)
 
@@ -41,6 +44,10 @@ def _beat(core, now_s):
     beat = core.membership.poll(now_s, 0)[-1]
     assert isinstance(beat, Heartbeat)
     return beat
+
+
+def _answering(beat, status):
+    return msgspec.structs.replace(status, beat=beat.beat)
 
 
 def test_at_its_first_start_an_instance_goes_beyond_a_higher_incarnation():
@@ -78,7 +85,7 @@ def test_a_heartbeat_says_how_much_is_here_and_lent():
     beat = core.membership.poll(0.0, load_bytes=77)[-1]
     assert msgspec.to_builtins(beat) == {
         "type": "Heartbeat", "instance": "a", "incarnation": 1, "epoch": 1, "last_seq": 2,
-        "view_hash": core.feed.view_hash, "num_chunks": 2, "load_bytes": 77,
+        "view_hash": core.feed.view_hash, "num_chunks": 2, "load_bytes": 77, "beat": 1,
     }  # fmt: skip
 
 
@@ -96,7 +103,7 @@ def test_an_order_is_carried_out_once_and_reported_until_that_was_seen():
     controller.orders = [ORDER]
     _exchange(core, controller, 0.0)
     _exchange(core, controller, 0.0)
-    assert controller.done == {3: 4}
+    assert controller.done == {3: OrderResult(id=3, num_chunks=4)}
     assert (len(core.index), controller.orders) == (0, [])
     assert _beat(core, 9.0).orders_done == (), "the controller has seen it"
 
@@ -104,13 +111,13 @@ def test_an_order_is_carried_out_once_and_reported_until_that_was_seen():
 def test_an_order_that_was_done_is_not_done_again_while_the_report_is_under_way():
     core, _ = _bonded()
     status = FeedStatus(epoch=1, acked_seq=0, orders=(ORDER,))
-    core.membership.on_answer(status, 0.0)
-    core.carry_out_orders()
+    core.membership.on_answer(_answering(_beat(core, 0.0), status), 0.0)
+    core.carry_out_orders(0.0)
     put(core, prompt(2))
-    core.membership.on_answer(status, 0.0)
-    core.carry_out_orders()
+    core.membership.on_answer(_answering(_beat(core, 0.0), status), 0.0)
+    core.carry_out_orders(0.0)
     assert len(core.index) == 2
-    assert _beat(core, 0.0).orders_done == ((3, 0),)
+    assert _beat(core, 9.0).orders_done == (OrderResult(id=3),)
 
 
 def test_an_order_for_another_namespace_drops_nothing_and_is_reported():
@@ -119,7 +126,8 @@ def test_an_order_for_another_namespace_drops_nothing_and_is_reported():
     controller.orders = [msgspec.structs.replace(ORDER, namespace="other")]
     _exchange(core, controller, 0.0)
     _exchange(core, controller, 0.0)
-    assert (len(core.index), controller.done) == (2, {3: 0})
+    left = (Left(reason=LeftReason.OTHER_NAMESPACE),)
+    assert (len(core.index), controller.done) == (2, {3: OrderResult(id=3, left=left)})
 
 
 def test_a_controller_that_wants_a_registration_gets_one():
@@ -132,3 +140,66 @@ def test_a_controller_that_wants_a_registration_gets_one():
 def test_the_farewell_names_this_start():
     core, _ = _bonded()
     assert core.membership.farewell() == Deregister(instance="a", incarnation=1)
+
+
+def _status(beat, *orders, **fields):
+    return FeedStatus(epoch=1, acked_seq=0, orders=orders, beat=beat.beat, **fields)
+
+
+def test_an_answer_that_was_under_way_for_too_long_orders_nothing():
+    core, _controller = _bonded()
+    beat = _beat(core, 0.0)
+    core.membership.on_answer(_status(beat, ORDER), 60.1)  # it was given 60 s to be heard
+    assert core.membership.open_orders() == []
+    core.membership.on_answer(_status(_beat(core, 61.0), ORDER), 61.5)
+    assert core.membership.open_orders() == [ORDER]
+
+
+def test_an_order_that_is_named_no_more_was_taken_back():
+    core, _ = _bonded()
+    core.membership.on_answer(_status(_beat(core, 0.0), ORDER), 0.0)
+    core.membership.on_answer(FeedStatus(epoch=1, acked_seq=0), 0.1)
+    assert core.membership.open_orders() == [ORDER], "no answer to a heartbeat: nothing is said"
+    core.membership.on_answer(_status(_beat(core, 1.0)), 1.0)
+    assert core.membership.open_orders() == []
+
+
+def test_an_order_that_is_named_again_after_it_was_seen_is_reported_and_not_done():
+    core, _ = _bonded()
+    put(core, prompt(2))
+    first, second = _beat(core, 0.0), _beat(core, 1.0)
+    core.membership.on_answer(_status(first, ORDER), 1.0)
+    core.carry_out_orders(1.0)
+    core.membership.on_answer(_status(_beat(core, 1.0)), 1.1)
+    put(core, prompt(2))
+    core.membership.on_answer(_status(second, ORDER), 1.2)  # late
+    core.carry_out_orders(1.2)
+    assert len(core.index) == 2
+    assert _beat(core, 3.0).orders_done == (OrderResult(id=3, num_chunks=2),)
+
+
+def test_leaving_is_told_at_once_and_known_once_it_is_confirmed():
+    core, _ = _bonded()
+    member = core.membership
+    assert not _beat(core, 0.0).is_leaving
+    member.leave()
+    assert member.has_leave_news
+    assert not member.is_leave_known()
+    beat = _beat(core, 0.0)
+    assert beat.is_leaving
+    assert not member.has_leave_news
+    member.on_answer(_status(beat, is_leaving=True), 0.1)
+    assert member.is_leave_known()
+
+
+def test_without_a_controller_nobody_is_told():
+    core = instance_core("a")
+    core.membership.leave()
+    assert core.membership.is_leave_known()
+
+
+def test_a_heartbeat_says_how_much_is_pinned():
+    core, _ = _bonded()
+    for entry in put(core, prompt(3)):
+        core.index.keep_until(entry, 9.0)
+    assert _beat(core, 0.0).num_pinned == 3

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+import msgspec
+
 from p2p.keys import split_keys
 from p2p.wire.messages import (
     ControllerReply,
@@ -13,6 +15,7 @@ from p2p.wire.messages import (
     Heartbeat,
     Message,
     Order,
+    OrderResult,
     Register,
     Registered,
     SnapshotPage,
@@ -28,8 +31,8 @@ class TinyController:
 
     Attributes:
         entries: keys and tenants of what the instance holds.
-        orders: asked for in every status until they are reported done.
-        done: chunk counts of reported orders.
+        orders: asked for in every answer to a heartbeat until they are reported done.
+        done: what was reported of orders.
         received: everything that came in.
     """
 
@@ -38,7 +41,7 @@ class TinyController:
     acked_seq: int = 0
     entries: Entries = field(default_factory=set)
     orders: list[Order] = field(default_factory=list)
-    done: dict[int, int] = field(default_factory=dict)
+    done: dict[int, OrderResult] = field(default_factory=dict)
     received: list[Message] = field(default_factory=list)
     _sync: int = 0
     _synced_page: int = -1
@@ -65,10 +68,16 @@ class TinyController:
             case Events() | SnapshotPage():
                 return self._take_changes(message)
             case Heartbeat():
-                self.done.update(message.orders_done)
+                self.done.update({result.id: result for result in message.orders_done})
                 self.orders = [order for order in self.orders if order.id not in self.done]
                 is_behind = message.last_seq > self.acked_seq
-                return self.status(Want.REPLAY if is_behind else Want.NOTHING)
+                status = self.status(Want.REPLAY if is_behind else Want.NOTHING)
+                return msgspec.structs.replace(
+                    status,
+                    orders=tuple(self.orders),
+                    is_leaving=message.is_leaving,
+                    beat=message.beat,
+                )
             case FetchReports():
                 return Done()
             case _:
@@ -82,7 +91,6 @@ class TinyController:
             want=want,
             sync=self._sync,
             synced_page=self._synced_page,
-            orders=tuple(self.orders),
         )
 
     def _take_changes(self, message: Events | SnapshotPage) -> FeedStatus:

@@ -18,6 +18,7 @@ from p2p.wire.messages import (
     Heartbeat,
     Locate,
     Located,
+    OrderResult,
     RankEndpoint,
     Register,
     Registered,
@@ -110,7 +111,7 @@ class Instance:
         )
 
     def heartbeat(
-        self, load_bytes: int = 0, orders_done: tuple[tuple[int, int], ...] = ()
+        self, load_bytes: int = 0, orders_done: tuple[OrderResult, ...] = (), **fields: object
     ) -> Heartbeat:
         return Heartbeat(
             instance=self.name,
@@ -122,6 +123,7 @@ class Instance:
             num_chunks=len(self.index),
             load_bytes=load_bytes,
             orders_done=orders_done,
+            **fields,  # type: ignore[arg-type]
         )
 
     def deregister(self) -> Deregister:

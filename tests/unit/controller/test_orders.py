@@ -4,18 +4,38 @@ import msgspec
 import pytest
 
 from p2p.wire.messages import (
+    MAX_ORDERS,
     Clear,
     Cleared,
+    Deed,
     Done,
     GetStatus,
+    InstanceReport,
+    Left,
+    LeftReason,
+    OrderResult,
     Refusal,
     RefusalCode,
     Shutdown,
 )
-from p2p_controller.orders import MAX_ORDERS
 from tests.unit.controller.instances import NAMESPACE, SENDER, Controller
 
 OTHER = msgspec.structs.replace(NAMESPACE, weights_digest="other")
+
+
+def cleared(**chunks):
+    """The answer when instances dropped so many chunks, or did not for a reason."""
+    return Cleared(reports=tuple(_report(name, what) for name, what in chunks.items()))
+
+
+def _report(name, what):
+    if isinstance(what, int):
+        return InstanceReport(instance=name, did=Deed.DROPPED, num_chunks=what)
+    return InstanceReport(instance=name, did=Deed.DROPPED, left=(Left(reason=what),))
+
+
+def done(order, num_chunks):
+    return (OrderResult(id=order.id, num_chunks=num_chunks),)
 
 
 def orders_of(controller, instance):
@@ -28,10 +48,10 @@ def test_the_answer_comes_when_everybody_has_reported():
     assert controller.send_all(Clear()) == []
     (first,), (second,) = orders_of(controller, p), orders_of(controller, q)
     assert first.namespace == NAMESPACE.id
-    assert len(controller.send_all(p.heartbeat(orders_done=((first.id, 3),)))) == 1
-    status, answer = controller.send_all(q.heartbeat(orders_done=((second.id, 4),)))
+    assert len(controller.send_all(p.heartbeat(orders_done=done(first, 3)))) == 1
+    status, answer = controller.send_all(q.heartbeat(orders_done=done(second, 4)))
     assert answer.to == SENDER
-    assert answer.message == Cleared(num_chunks_by_instance={"p": 3, "q": 4})
+    assert answer.message == cleared(p=3, q=4)
     assert status.message.orders == ()  # type: ignore[attr-defined]
 
 
@@ -41,10 +61,10 @@ def test_an_order_is_repeated_until_it_is_reported_and_not_after():
     controller.send_all(Clear())
     (order,) = orders_of(controller, p)
     assert orders_of(controller, p) == (order,)
-    assert controller.status_after(p.admit(1)).orders == (order,)
-    done = p.heartbeat(orders_done=((order.id, 0),))
-    controller.send_all(done)
-    assert controller.status_after(done).orders == ()
+    assert controller.status_after(p.admit(1)).orders is None, "says nothing of orders"
+    beat = p.heartbeat(orders_done=done(order, 0))
+    controller.send_all(beat)
+    assert controller.status_after(beat).orders == ()
     assert controller.count("orders_reported_again") == 1
 
 
@@ -53,12 +73,12 @@ def test_who_does_not_report_in_time_is_missing():
     p, q = controller.joined("p"), controller.joined("q")
     controller.send_all(Clear(timeout_ms=1000))
     (order,) = orders_of(controller, p)
-    controller.send_all(p.heartbeat(orders_done=((order.id, 2),)))
+    controller.send_all(p.heartbeat(orders_done=done(order, 2)))
     assert controller.wait(0.9) == []
     (answer,) = controller.wait(0.2)
-    assert answer.message == Cleared(num_chunks_by_instance={"p": 2}, missing=("q",))
-    (late,) = orders_of(controller, q)  # still to be done
-    assert len(controller.send_all(q.heartbeat(orders_done=((late.id, 1),)))) == 1
+    assert answer.message == cleared(p=2, q=LeftReason.NO_REPORT)
+    assert orders_of(controller, q) == (), "it was taken back"
+    assert controller.count("orders_taken_back") == 1
 
 
 def test_silent_instances_are_missing_at_once():
@@ -66,13 +86,13 @@ def test_silent_instances_are_missing_at_once():
     p = controller.joined("p")
     controller.wait(4)
     (answer,) = controller.send_all(Clear())
-    assert answer.message == Cleared(num_chunks_by_instance={}, missing=("p",))
+    assert answer.message == cleared(p=LeftReason.SILENT)
     assert orders_of(controller, p) == ()
 
 
 def test_nobody_there_is_no_failure():
     (answer,) = Controller().send_all(Clear())
-    assert answer.message == Cleared(num_chunks_by_instance={})
+    assert answer.message == Cleared()
 
 
 @pytest.mark.parametrize(
@@ -113,7 +133,7 @@ def test_chunks_of_an_instance_that_left_or_restarted_are_gone():
     controller.send_all(p.deregister())
     q.incarnation += 1
     registered, answer = controller.send_all(q.register())
-    assert answer.message == Cleared(num_chunks_by_instance={"p": 0, "q": 0})
+    assert answer.message == cleared(p=0, q=0)
     assert registered.to == SENDER
 
 
@@ -138,19 +158,21 @@ def test_order_ids_of_two_controllers_differ():
 def test_pending_orders_are_bounded():
     controller = Controller()
     p = controller.joined("p")
-    for _ in range(MAX_ORDERS + 5):
-        controller.send_all(Clear(timeout_ms=0))
+    for _ in range(MAX_ORDERS):
+        assert controller.send_all(Clear()) == []
+    (answer,) = controller.send_all(Clear())
+    assert answer.message == cleared(p=LeftReason.TOO_MANY_ORDERS)
     assert len(orders_of(controller, p)) == MAX_ORDERS
-    assert controller.count("orders_dropped") == 5
+    assert controller.count("orders_refused") == 1
 
 
 def test_the_end_answers_whoever_waits_and_refuses_the_rest():
     controller = Controller()
     p = controller.joined("p")
     controller.send_all(Clear())
-    done, cleared = controller.send_all(Shutdown())
-    assert done.message == Done()
-    assert cleared.message == Cleared(num_chunks_by_instance={}, missing=("p",))
+    ended, answer = controller.send_all(Shutdown())
+    assert ended.message == Done()
+    assert answer.message == cleared(p=LeftReason.NO_REPORT)
     assert controller.core.is_shutting_down
     refusal = controller.send(p.heartbeat())
     assert isinstance(refusal, Refusal)

@@ -63,6 +63,25 @@ REPORT = wire.FetchReport(
     ),
 )
 VIEW = wire.RequestView(instance="p", namespace="n", report=REPORT)
+ORDERS: tuple[wire.Order, ...] = (
+    wire.DropAll(id=7, namespace=NamespaceId("n"), ttl_ms=5),
+    wire.DropKeys(id=8, namespace=NamespaceId("n"), keys=KEYS, key_bytes=32, tenant="a"),
+    wire.EvictKeys(id=9, namespace=NamespaceId("n"), keys=KEYS, key_bytes=32, tenant="a"),
+    wire.PinKeys(id=10, namespace=NamespaceId("n"), keys=KEYS, key_bytes=32, pin_ms=4),
+    wire.UnpinKeys(id=11, namespace=NamespaceId("n"), keys=KEYS, key_bytes=32),
+    wire.TakeKeys(
+        id=12, namespace=NamespaceId("n"), keys=KEYS, key_bytes=32, source="q", hold_ms=3
+    ),
+    wire.GiveAll(id=13, namespace=NamespaceId("n")),
+)
+REPORTS = (
+    wire.InstanceReport(instance="p", did=wire.Deed.TOOK, num_chunks=3),
+    wire.InstanceReport(
+        instance="q",
+        did=wire.Deed.EVICTED,
+        left=(wire.Left(reason=wire.LeftReason.PINNED, num_chunks=1, detail="d"),),
+    ),
+)
 
 CONTROLLER_REQUESTS: tuple[wire.ControllerRequest, ...] = (
     wire.Register(
@@ -84,7 +103,16 @@ CONTROLLER_REQUESTS: tuple[wire.ControllerRequest, ...] = (
         view_hash=(1 << 64) - 1,
         num_chunks=4,
         load_bytes=1 << 40,
-        orders_done=((7, 2), (8, 0)),
+        orders_done=(
+            wire.OrderResult(id=7, num_chunks=2),
+            wire.OrderResult(
+                id=8,
+                left=(wire.Left(reason=wire.LeftReason.NO_ROOM, num_chunks=3, detail="pool_full"),),
+            ),
+        ),
+        num_pinned=2,
+        is_leaving=True,
+        beat=6,
     ),
     wire.Events(
         instance="p",
@@ -114,10 +142,28 @@ CONTROLLER_REQUESTS: tuple[wire.ControllerRequest, ...] = (
     wire.ListPeers(instance="p", incarnation=3),
     wire.GetStatus(),
     wire.GetMetrics(),
-    wire.Clear(namespace="n", instance="p", timeout_ms=1),
     wire.Explain(namespace="n", keys=KEYS, key_bytes=32, instance="p", tenant="acme", request="r1"),
     wire.FetchReports(instance="p", incarnation=3, epoch=5, reports=(REPORT,)),
     wire.ListRequests(instance="p", only_short=False, limit=7),
+    wire.Clear(namespace="n", instance="p", keys=KEYS, key_bytes=8, tenant="a", timeout_ms=1),
+    wire.Pin(
+        namespace="n",
+        keys=KEYS,
+        key_bytes=32,
+        tenant="a",
+        instance="p",
+        pin_ms=9,
+        timeout_ms=1,
+    ),
+    wire.Unpin(namespace="n", keys=KEYS, key_bytes=32, tenant="a", instance="p", timeout_ms=1),
+    wire.Evict(namespace="n", keys=KEYS, key_bytes=32, tenant="a", instance="p", timeout_ms=1),
+    wire.Replicate(
+        namespace="n", keys=KEYS, key_bytes=32, target="p", source="q", tenant="a", timeout_ms=1
+    ),
+    wire.Move(
+        namespace="n", keys=KEYS, key_bytes=32, target="p", source="q", tenant="a", timeout_ms=1
+    ),
+    wire.Drain(instance="p", timeout_ms=1),
     wire.Shutdown(),
     wire.SnapshotTurn(instance="p", incarnation=3, epoch=5),
     wire.Follow(instance="p", incarnation=3, epoch=5, round=1, after=0, wait_ms=500),
@@ -157,9 +203,11 @@ CONTROLLER_REPLIES: tuple[wire.ControllerReply, ...] = (
         want=wire.Want.REPLAY,
         sync=2,
         synced_page=3,
-        orders=(wire.Order(id=7, namespace=NamespaceId("n")),),
+        orders=ORDERS,
         peers=4,
         pages=0,
+        is_leaving=True,
+        beat=6,
     ),
     wire.DirectoryChanges(
         epoch=5,
@@ -209,6 +257,7 @@ CONTROLLER_REPLIES: tuple[wire.ControllerReply, ...] = (
                 silent_ms=3,
                 synced=True,
                 public_key="k",
+                num_pinned=1,
             ),
         )
     ),
@@ -237,7 +286,13 @@ CONTROLLER_REPLIES: tuple[wire.ControllerReply, ...] = (
         ),
         requests=(wire.RequestMetrics(kind="Locate", num=9, num_by_bucket=(0, 1, 2), total_ns=5),),
     ),
-    wire.Cleared(num_chunks_by_instance={"p": 3}, missing=("q",)),
+    wire.Cleared(reports=REPORTS),
+    wire.Pinned(reports=REPORTS, num_unheld=3),
+    wire.Unpinned(),
+    wire.Evicted(reports=REPORTS),
+    wire.Replicated(reports=REPORTS),
+    wire.Moved(reports=REPORTS),
+    wire.Drained(reports=REPORTS),
 )
 PEER_REQUESTS: tuple[wire.PeerRequest, ...] = (
     wire.Hello(instance="p", incarnation=3, namespace=NAMESPACE, layout=LAYOUT, ranks=RANKS),

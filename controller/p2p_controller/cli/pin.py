@@ -1,0 +1,23 @@
+"""``p2p-controller pin``."""
+
+import argparse
+
+from p2p_controller.cli.asking import connect
+from p2p_controller.cli.exit_code import ExitCode
+from p2p_controller.cli.prompt_keys import keys_of_prompt
+from p2p_controller.cli.reports import show
+
+
+def run(arguments: argparse.Namespace) -> ExitCode:
+    """Prints what each instance pinned; fails if a chunk could not be."""
+    keys = keys_of_prompt(arguments)
+    with connect(arguments) as client:
+        reply = client.pin(
+            arguments.namespace,
+            keys,
+            tenant=arguments.tenant,
+            instance=arguments.instance,
+            pin_s=arguments.pin_s,
+            wait_s=arguments.wait,
+        )
+    return show(reply, arguments)
