@@ -1,15 +1,16 @@
 """The simulated controller process: what its server's loop does around the core."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from p2p.wire.codec import RequestId
 from p2p.wire.decoders import CONTROLLER_REQUESTS
 from p2p.wire.exchange import Outgoing, Sender
-from p2p.wire.messages import Clear, Register
+from p2p.wire.messages import Clear, OperationRequest, Register
 from p2p_controller.core import ControllerCore
 from p2p_controller.settings import ControllerSettings
 from tests.sim.clock import require
 from tests.sim.network import Network
+from tests.sim.operators import ROUTE
 from tests.sim.wire import Server
 
 SETTINGS = ControllerSettings(
@@ -20,10 +21,16 @@ _MAX_GAP_S = 2.0  # standing still for longer is nobody's silence
 
 
 class SimController(Server):
-    """A controller that can crash and come again with a new epoch and an empty directory."""
+    """A controller that can crash and come again with a new epoch and an empty directory.
 
-    def __init__(self, network: Network) -> None:
+    Args:
+        network: that it is on.
+        on_reply: takes the answers to operations.
+    """
+
+    def __init__(self, network: Network, on_reply: Callable[[Outgoing], None]) -> None:
         super().__init__(network, "controller")
+        self.on_reply = on_reply
         self.start()
 
     def start(self) -> None:
@@ -58,8 +65,20 @@ class SimController(Server):
         self.run("peers", self._clear)
 
     def _clear(self) -> None:
-        sender = Sender(b"command line", RequestId(1))
+        sender = Sender(b"somebody", RequestId(1))
         self.send_all(self.core.handle(sender, Clear(), self.listening_s()))
+
+    def operate(self, sender: Sender, request: OperationRequest) -> None:
+        """Somebody asks for an operation; the answer goes to `on_reply`."""
+        self.send_all(self.core.handle(sender, request, self.listening_s()))
+
+    def send_all(self, answers: Iterable[Outgoing]) -> None:
+        """Sends answers on their way; people get theirs at once."""
+        for outgoing in answers:
+            if outgoing.to.route == ROUTE:
+                self.on_reply(outgoing)
+            else:
+                super().send_all([outgoing])
 
     def _check_fence(self, instance: str) -> None:
         member = self.core._state.members.by_id.get(instance)  # type: ignore[call-overload]

@@ -35,6 +35,12 @@ WORK = (
     "copies_asked_for",
     "drains_with_kept_chunks",
     "fetches_left_to_compute",
+    "moves",
+    "order_took",
+    "order_gave",
+    "order_pinned",
+    "order_evicted",
+    "order_dropped",
 )
 
 Cells = Counter[tuple[str, str]]

@@ -10,6 +10,7 @@ import pytest
 
 from p2p.backend import lease_messages
 from p2p.backend.borrowing import Borrowing
+from p2p.backend.errands import Errands
 from p2p.backend.feed import EventFeed
 from p2p.backend.fetch import Fetch
 from p2p.backend.hot import HotChunks
@@ -17,10 +18,12 @@ from p2p.backend.index import Index, IndexEntry
 from p2p.backend.instance import InstanceCore
 from p2p.backend.leases import LeaseTable
 from p2p.backend.membership import Membership
+from p2p.backend.pins import Pins
 from p2p.backend.readings import Readings
 from p2p.wire.messages import EventKind, LeaseRelease
 from p2p_controller.feed import Feed
 from p2p_controller.members import Members
+from p2p_controller.operation import Operation
 from tests.sim.run import run_seed
 
 Patch = pytest.MonkeyPatch
@@ -223,6 +226,28 @@ def sent_elsewhere_forever(patch: Patch) -> None:
     patch.setattr(HotChunks, "_is_forgotten", lambda self, entry, now_s: False)
 
 
+def part_moved(patch: Patch) -> None:
+    """The sources of a move are told to drop chunks whatever the target has."""
+    patch.setattr(Operation, "is_complete", property(lambda self: True))
+
+
+def moved_not_held(patch: Patch) -> None:
+    """The target of a move may evict at once what the sources are about to drop."""
+
+    def hold(self, entries, until_s):
+        for entry in entries:
+            self._core.unpin(entry)
+            if entry.can_go:
+                self._core.drop(entry)
+
+    patch.setattr(Errands, "hold", hold)
+
+
+def pinned_forever(patch: Patch) -> None:
+    """Operators' pins do not end when their time is over."""
+    patch.setattr(Pins, "expire", lambda self, now_s: None)
+
+
 @dataclass(frozen=True)
 class Defect:
     """A defect, and what its finding says.
@@ -277,4 +302,7 @@ DEFECTS = (
     Defect(read_twice_without_limit, ("read twice",)),
     Defect(taken_over_unseen, ("never arrived",)),
     Defect(sent_elsewhere_forever, ("cannot fetch",)),
+    Defect(part_moved, ("a part of a prompt was moved",)),
+    Defect(moved_not_held, ("target of a move has lost",)),
+    Defect(pinned_forever, ("for longer than it was told",)),
 )

@@ -19,6 +19,7 @@ from tests.sim.farewell import see_off
 from tests.sim.faults import Faults
 from tests.sim.instance import Caller, SimInstance
 from tests.sim.network import Network, Profile
+from tests.sim.operators import Operators
 from tests.sim.pool import CHUNK_BYTES
 from tests.sim.transfers import Fate, Woes
 from tests.sim.truth import Truth
@@ -35,6 +36,7 @@ _ROOMY = 0.3
 _NUM_MIN_FETCHES = 20
 _NUM_FIRST_PUTS = 8
 _CLEAR = 0.004  # that somebody drops everything that is not lent, between two steps
+_OPERATE = 0.05  # that an operator asks for something, between two steps
 _NUM_TRIES = 3.0
 _ADVERTISE_S = 0.1
 _NUM_LAST = 5  # prompts that everybody fetches when all is healed
@@ -70,7 +72,8 @@ class World:
         self.work: Counter[str] = Counter()
         self.prompts = Prompts(draw)
         self.faults = Faults(self, draw.choice([0.0, 0.15, 0.15, 0.4]))
-        self.controller = SimController(self.network)
+        self.operators = Operators(self)
+        self.controller = SimController(self.network, self.operators.on_reply)
         for name, num_slots in zip(_NAMES, _pool_sizes(self.clock), strict=False):
             self.instances[name] = SimInstance(self, name, num_slots)
         for instance in self.instances.values():
@@ -87,6 +90,7 @@ class World:
             self.faults.heal()
             self.run_for(QUIET_S)
             self.check_quiet()
+            self.faults.see_off_drained()
             self.run_for(PATIENCE_S)
             self._fetch_everything()
             self.run_for(SETTLE_S)
@@ -123,7 +127,7 @@ class World:
             self.crowd(self.instances.values(), keys, tenant, budget_s)
         is_put = draw.random() < (0.3 if self.num_steps > _NUM_FIRST_PUTS else 0.8)
         self.num_steps += 1
-        if instance.is_up and not instance.core.is_closing:
+        if instance.is_up and not instance.is_ending:
             if is_put:
                 work = functools.partial(instance.put, keys, tenant)
             else:
@@ -131,6 +135,8 @@ class World:
             instance.run("caller", work)
         if draw.random() < _CLEAR:
             self.controller.ask_clear()
+        if is_active and draw.random() < _OPERATE:
+            self.operators.ask()
         self.clock.after(draw.uniform(0.005, 0.06), "workload", self._step)
 
     def crowd(
@@ -138,7 +144,7 @@ class World:
     ) -> None:
         """Many fetch the same, within a moment."""
         for instance in readers:
-            if instance.is_up and not instance.core.is_closing:
+            if instance.is_up and not instance.is_ending:
                 wait_s = self.clock.random.uniform(0.0, 0.05)
                 fetch = functools.partial(instance.come, keys, tenant, budget_s)
                 instance.later(wait_s, "caller", "comes in a crowd", fetch)
@@ -185,6 +191,7 @@ class World:
             require(core.slots.count(SlotState.FILLING) == 0, f"{name} lost a slot")
             require(all(e.num_pins == 0 for e in core.index), f"{name} lost a pin")
             require(not instance.pool.writers, f"{name} is still written")
+            require(core.index.num_kept == 0, f"{name} keeps chunks for longer than it was told")
             self._check_advertised(name, instance)
             if instance.core.following is not None:
                 self._check_mirror(name, instance.core.following, instance.now_s())
