@@ -29,18 +29,7 @@ if TYPE_CHECKING:
     from tests.sim.world import World
 
 ROUTE = b"command line"
-_KINDS = (
-    "pin",
-    "pin",
-    "unpin",
-    "evict",
-    "clear",
-    "replicate",
-    "replicate",
-    "move",
-    "move",
-    "drain",
-)
+_KINDS = ("pin", "unpin", "evict", "clear", "replicate", "move", "move", "move", "drain")
 
 
 class Operators:
@@ -61,6 +50,8 @@ class Operators:
         kind = draw.choice(_KINDS)
         timeout_ms = draw.choice([300, 1500])
         keys, tenant = world.prompts.choose()
+        if kind in {"replicate", "move"}:
+            keys = keys[: max(1, self._num_held(keys, tenant))]
         one, other = draw.sample(list(world.instances), 2)
         namespace = world.instances[one].core.namespace_id
         blob, key_bytes = join_keys(keys)
@@ -72,6 +63,11 @@ class Operators:
             self._moves[self._num_asked] = Moving(world, world.instances[one], keys)
         sender = Sender(ROUTE, RequestId(self._num_asked))
         world.controller.run("peers", partial(world.controller.operate, sender, request))
+
+    def _num_held(self, keys: list[ChunkKey], tenant: str) -> int:
+        """Returns how much of a prompt somebody holds."""
+        up = [instance for instance in self._world.instances.values() if instance.is_up]
+        return max((len(one.core.index.prefix(keys, tenant)) for one in up), default=0)
 
     def on_reply(self, outgoing: Outgoing) -> None:
         """Takes an answer of the controller."""
@@ -121,10 +117,10 @@ class Moving:
         is_same = target.is_up and target.life == self._life
         is_sound = target.core.counters["damaged_chunks"] == self._num_damaged
         stood = controller.went_on_s > self._began_s  # its time stood still, that of others not
+        self._world.work["moves"] += bool(evicted)
         if evicted and is_same and is_sound and not stood:
             is_there = all(target.core.index.get(key) is not None for key in self._keys)
             require(is_there, "chunks were dropped that the target of a move has lost")
-            self._world.work["moves"] += 1
 
 
 def _is_whole(took: InstanceReport, keys: list[ChunkKey]) -> bool:
