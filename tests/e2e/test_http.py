@@ -32,8 +32,8 @@ BODY_BY_NAME = {
     "pin": {"namespace": NAMESPACE.id, "keys": ["00" * 32], "timeout_ms": 50},
     "unpin": {"namespace": NAMESPACE.id, "keys": ["00" * 32], "timeout_ms": 50},
     "evict": {"namespace": NAMESPACE.id, "keys": ["00" * 32], "timeout_ms": 50},
-    "replicate": {"namespace": NAMESPACE.id, "keys": ["00" * 32], "target": "q", "timeout_ms": 50},
-    "move": {"namespace": NAMESPACE.id, "keys": ["00" * 32], "target": "q", "timeout_ms": 50},
+    "replicate": {"namespace": NAMESPACE.id, "keys": ["00" * 32], "target": "p", "timeout_ms": 50},
+    "move": {"namespace": NAMESPACE.id, "keys": ["00" * 32], "target": "p", "timeout_ms": 50},
     "drain": {"instance": "p", "timeout_ms": 50},
 }
 
