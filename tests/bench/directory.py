@@ -29,6 +29,7 @@ from p2p.wire.messages import FeedStatus, Located, Want
 from tests.bench import directory_fleet as fleet
 from tests.bench import directory_lmcache
 from tests.bench.directory_search import search_figures
+from tests.bench.mirror import mirror_to_dict
 
 _WINDOW = 64
 _NUM_KEYS = 1_000_000
@@ -204,6 +205,7 @@ def main() -> None:
     figures |= search_figures(rounds)
     figures |= ingest_figures(rounds)
     figures |= snapshot_figures(rounds)
+    figures["mirror_to_dict"] = mirror_to_dict()["median"]
     harness.report(figures, options)
 
 

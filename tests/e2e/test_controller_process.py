@@ -107,6 +107,16 @@ def test_locate_shows_runs_and_says_whether_all_is_held(controller):
     assert (answer["num_keys"], answer["num_held"], len(answer["located"]["runs"])) == (11, 10, 3)
 
 
+def test_locate_shows_the_counterparts_of_a_rank(controller):
+    asked = ("locate", "--namespace", NAMESPACE.id, "--as-instance", "q", key(0).hex())
+    done = controller.cli(*asked, "--rank", "0")
+    assert done.returncode == 0, done.stderr
+    assert "p rank 0 at tcp://p:7700 (device)" in done.stdout
+    done = controller.cli(*asked, "--rank", "1")
+    assert done.returncode == 1
+    assert "rank = 1: there are 1 ranks" in done.stderr
+
+
 def test_keys_come_from_files_standard_input_and_tokens(controller, tmp_path):
     file = tmp_path / "keys.txt"
     file.write_text("\n".join(key(number).hex() for number in range(3)))

@@ -2,7 +2,7 @@
 
 import argparse
 
-from p2p.wire.messages import EventKind, HolderRun, Located
+from p2p.wire.messages import EventKind, Holder, HolderRun, Located
 from p2p_controller.cli.asking import connect
 from p2p_controller.cli.exit_code import ExitCode
 from p2p_controller.cli.output import Table, write_json, write_line, write_table
@@ -21,6 +21,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
             keys,
             instance=arguments.as_instance,
             tenant=arguments.tenant,
+            rank=arguments.rank,
         )
     report = LocateReport.of(located, len(keys))
     if arguments.json:
@@ -42,6 +43,12 @@ def _write(located: Located, num_held: int, num_keys: int) -> None:
 
 
 def _holders(located: Located, run: HolderRun) -> list[str]:
-    names = [located.holders[index].instance for index in run.holders]
+    names = [_name(located.holders[index]) for index in run.holders]
     tiers = [_TIER_NAMES.get(tier, str(tier)) for tier in run.tiers]
     return [f"{name} ({tier})" for name, tier in zip(names, tiers, strict=False)] or names
+
+
+def _name(holder: Holder) -> str:
+    """Returns a holder with the ranks that the asking rank reads from, if one asks."""
+    ranks = [f"rank {endpoint.rank} at {endpoint.address}" for endpoint in holder.ranks]
+    return " ".join([holder.instance, *ranks])

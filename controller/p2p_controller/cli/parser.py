@@ -100,6 +100,9 @@ def _add_locate(commands: Commands) -> None:
     command.add_argument(
         "--as-instance", default="", metavar="INSTANCE", help="only holders that it can read"
     )
+    command.add_argument(
+        "--rank", type=int, metavar="N", help="which of its ranks asks: shows whom it reads from"
+    )
 
 
 def _add_explain(commands: Commands) -> None:
