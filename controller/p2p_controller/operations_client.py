@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import TypeVar
 
+from p2p.errors import ArgumentError
 from p2p.keys import ChunkKey, join_keys
 from p2p.wire.messages import (
     Clear,
@@ -154,11 +155,17 @@ class Operations:
         instance: str = "",
         wait_s: float = 5.0,
         *,
-        keys: Iterable[ChunkKey] = (),
+        keys: Iterable[ChunkKey] | None = None,
         tenant: str = "",
     ) -> Cleared:
-        """Makes instances drop their chunks: all, or these keys and what follows on them."""
-        blob, key_bytes = join_keys(keys)
+        """Makes instances drop their chunks: all, or these keys and what follows on them.
+
+        Raises:
+            ArgumentError: there are no keys in ``keys``, which must not clear everything.
+        """
+        blob, key_bytes = join_keys(keys or ())
+        if keys is not None and not blob:
+            raise ArgumentError("keys", [], "there are none; without keys, all chunks would go")
         question = Clear(
             namespace=namespace,
             instance=instance,

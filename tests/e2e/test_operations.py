@@ -8,6 +8,7 @@ import time
 import pytest
 
 from p2p.backend import P2PBackend
+from p2p.errors import ArgumentError
 from p2p.keys import chunk_keys
 from p2p_controller.client import ControllerClient
 from tests.e2e.controller_process import ControllerProcess, until
@@ -199,6 +200,28 @@ def test_what_is_lent_is_evicted_once_it_comes_back(controller):
         assert done.returncode == 0, done.stdout
         assert _reports(done)["a", "evicted"]["num_chunks"] == NUM_CHUNKS
         assert a.counters()["chunks"] == 0
+
+
+def test_keys_that_turn_out_to_be_none_clear_nothing(controller, tmp_path):
+    """An empty file, a prompt shorter than a chunk, an empty shell variable."""
+    empty, short = tmp_path / "empty", tmp_path / "short"
+    empty.write_text("\n")
+    short.write_text("1 2 3")
+    with _start(controller, "a") as holder:
+        holder.put(KEYS, content_of(1, NUM_CHUNKS))
+        of_tokens = ("--tokens-file", str(short), "--chunk-tokens", "64")
+        for words in (
+            ("--namespace", NAMESPACE.id, "--keys-file", str(empty)),
+            ("--namespace", NAMESPACE.id, "--keys-file", ""),
+            ("--namespace", NAMESPACE.id, *of_tokens),
+            ("--namespace", ""),
+            ("--instance", ""),
+        ):
+            done = controller.cli("clear", *words)
+            assert (done.returncode, done.stdout) == (2, ""), done
+        with ControllerClient(controller.address) as client, pytest.raises(ArgumentError):
+            client.clear(NAMESPACE.id, keys=[])
+        assert _num_local(holder, KEYS, 1) == NUM_CHUNKS
 
 
 def test_clear_by_prefix_takes_what_follows_and_leaves_the_rest(controller):

@@ -10,8 +10,8 @@ from p2p_controller.cli.reports import show
 
 def run(arguments: argparse.Namespace) -> ExitCode:
     """Prints what each instance dropped; fails if a chunk could not be, or one did not report."""
-    has_keys = arguments.keys or arguments.keys_file or arguments.tokens_file
-    keys = keys_of_prompt(arguments) if has_keys else []
+    is_all = not arguments.keys and arguments.keys_file is None and arguments.tokens_file is None
+    keys = None if is_all else keys_of_prompt(arguments)
     with connect(arguments) as client:
         reply = client.clear(
             arguments.namespace,

@@ -20,6 +20,13 @@ def pin_seconds(text: str) -> float:
     return _seconds_to(text, 366 * 86_400.0)
 
 
+def name(text: str) -> str:
+    """Returns a name that is none if it is left out; an empty one is an empty shell variable."""
+    if not text:
+        raise argparse.ArgumentTypeError("'' names nobody; leave the option out for all")
+    return text
+
+
 def _add_prompt(command: argparse.ArgumentParser) -> None:
     add_prompt_options(command)
     command.add_argument("--tenant", default="", help="whose chunks are meant besides nobody's")
@@ -89,8 +96,10 @@ def _add_instance(command: argparse.ArgumentParser) -> None:
 
 def _add_clear(commands: "Commands") -> None:
     command = commands.add_asking("clear", "Make instances drop their chunks.", texts.CLEAR)
-    command.add_argument("--namespace", default="", metavar="ID", help="only this one's")
-    command.add_argument("--instance", default="", metavar="INSTANCE", help="only this one's")
+    command.add_argument("--namespace", type=name, default="", metavar="ID", help="only this one's")
+    command.add_argument(
+        "--instance", type=name, default="", metavar="INSTANCE", help="only this one's"
+    )
     _add_prompt(command)
     add_wait(command, 5.0)
 

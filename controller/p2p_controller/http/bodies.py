@@ -27,6 +27,7 @@ _HexKey = Annotated[
 ]
 _Token = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
 _KEYED = frozenset({"keys", "key_bytes"})
+_SOURCES = frozenset({"keys", "tokens"})
 _AT_PATH = re.compile(r" - at `\$([^`]*)`$")
 _STEP = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
 _NAMED = re.compile(r"^Object (?:contains unknown|missing required) field `(.*)`$")
@@ -124,17 +125,23 @@ class BodyType(Generic[R]):
             raise _misfit(values, str(error)) from error
         fields: dict[str, object] = {name: getattr(body, name) for name in self._kept}
         if self._is_keyed:
-            fields.update(self._keys_of(msgspec.convert(body, KeySource, from_attributes=True)))
+            source = msgspec.convert(body, KeySource, from_attributes=True)
+            is_named = isinstance(values, dict) and not values.keys().isdisjoint(_SOURCES)
+            fields.update(self._keys_of(source) if is_named else self._without_keys())
         return self._request(**fields)
 
     def _keys_of(self, source: KeySource) -> dict[str, object]:
+        """Returns the named keys, of which there must be one: none at all may mean all."""
         if not source.keys and not source.tokens:
-            return self._without_keys()
+            raise bad_value("keys", [], "give at least one, or tokens with chunk_tokens")
         try:
             keys = source.chunk_keys()
             blob, key_bytes = join_keys(keys)
         except ArgumentError as error:
             raise bad_value(error.name, error.value, error.reason) from error
+        if not keys:
+            expected = f"make no chunk of {source.chunk_tokens} tokens"
+            raise bad_value("tokens", len(source.tokens), expected)
         if len(keys) > MAX_KEYS:
             raise bad_value("tokens", len(source.tokens), f"make more than {MAX_KEYS} keys")
         return {"keys": blob, "key_bytes": key_bytes}

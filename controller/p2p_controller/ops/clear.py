@@ -38,11 +38,18 @@ def _refuse(state: ControllerState, message: Clear) -> Refusal | None:
         if isinstance(group, Refusal):
             return group
     if not message.keys:
-        return None
+        return _refuse_tenant(state, message)
     if not message.namespace:
         return state.refuse_malformed("namespace", "keys need a namespace")
     keys = asked_keys(state, message)
     return keys if isinstance(keys, Refusal) else None
+
+
+def _refuse_tenant(state: ControllerState, message: Clear) -> Refusal | None:
+    """Without keys everybody's chunks go: who names a tenant means something else."""
+    if not message.tenant:
+        return None
+    return state.refuse_malformed("tenant", f"tenant {message.tenant!r} needs keys")
 
 
 def _is_concerned(member: Member, message: Clear) -> bool:

@@ -257,6 +257,14 @@ def test_a_move_of_what_nobody_else_holds_is_a_fetch():
 # ---------------------------------------------------------------------- clear and drain
 
 
+def test_a_tenant_without_keys_does_not_clear_everybodys():
+    controller = Controller()
+    controller.joined("p", 1)
+    refusal = controller.send(Clear(tenant="acme"))
+    assert isinstance(refusal, Refusal)
+    assert (refusal.field, refusal.ours) == ("tenant", "tenant 'acme' needs keys")
+
+
 def test_clearing_a_prefix_asks_everybody_in_the_namespace():
     controller = Controller()
     p, q = controller.joined("p", 1), controller.joined("q")

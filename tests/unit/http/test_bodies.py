@@ -52,6 +52,18 @@ def test_keys_may_be_left_out_where_the_message_allows_it():
     assert BodyType(Explain).from_json(json.dumps({"keys": WORDS}).encode()).key_bytes == 32
 
 
+@pytest.mark.parametrize(
+    ("values", "field"),
+    [
+        ({"namespace": "n", "keys": []}, "keys"),
+        ({"namespace": "n", "tokens": []}, "keys"),
+        ({"namespace": "n", "tokens": [1, 2, 3], "chunk_tokens": 4}, "tokens"),
+    ],
+)
+def test_keys_that_are_named_and_are_none_do_not_mean_all(values, field):
+    assert problem_of(BodyType(Clear), values).problem.field == field
+
+
 @pytest.mark.parametrize("content", [b"{", b"\xff", b"[" * 100_000])
 def test_no_json_is_a_400(content):
     with pytest.raises(ProblemError) as caught:
