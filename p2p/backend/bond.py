@@ -1,7 +1,6 @@
 """The thread that keeps the bond with the controller: sends what `Membership` says, no more."""
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from p2p.wire.codec import ONE_WAY
 from p2p.wire.context import WireContext
 from p2p.wire.decoders import CONTROLLER_REPLIES
 from p2p.wire.requester import Requester
+from p2p.wire.wakeup import Wakeup
 
 logger = logging.getLogger(__name__)
 _LONGEST_WAIT_S = 1.0
@@ -52,7 +52,7 @@ class BondThread:
         self._lock = lock
         self._clock = clock
         self._requester = Requester(wire, controller, CONTROLLER_REPLIES)
-        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._wakeup = Wakeup()
         self._stopping = False
         self._changed = threading.Condition()
         self._last_state = BondState.ALONE
@@ -60,8 +60,8 @@ class BondThread:
         self._thread.start()
 
     def wake(self) -> None:
-        """There are events to send. Any thread."""
-        os.eventfd_write(self._wake_fd, 1)
+        """There are events to send. Any thread; after the end it does nothing."""
+        self._wakeup.ring()
 
     def wait_until(self, condition: Callable[[], bool], timeout_s: float) -> bool:
         """Waits until a condition on the membership holds and returns whether it does."""
@@ -87,7 +87,7 @@ class BondThread:
         self._stopping = True
         self.wake()
         self._thread.join()
-        os.close(self._wake_fd)  # not by the thread: it may end before the call to `wake`
+        self._wakeup.close()
 
     def _holds(self, condition: Callable[[], bool]) -> bool:
         with self._lock:
@@ -96,14 +96,14 @@ class BondThread:
     def _run(self) -> None:
         poller = zmq.Poller()
         poller.register(self._requester.socket, zmq.POLLIN)
-        poller.register(self._wake_fd, zmq.POLLIN)
+        poller.register(self._wakeup, zmq.POLLIN)
         try:
             while not self._stopping:
                 wait_s = self._send_due()
                 ready = dict(poller.poll(int(wait_s * 1000) + 1))
-                if self._wake_fd in ready:
+                if self._wakeup.fileno() in ready:
                     time.sleep(_COLLECT_S)  # more changes follow, and one batch tells them all
-                    os.eventfd_read(self._wake_fd)
+                    self._wakeup.clear()
                     self.on_wake()
                 if self._requester.socket in ready:
                     self._take_answers()

@@ -1,6 +1,5 @@
 """Finds out beside the engine's loop whether holders answer, so that a dead one holds up nobody."""
 
-import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from dataclasses import dataclass
 from p2p.channel.base import Channel, Dialled
 from p2p.errors import P2PError
 from p2p.wire.messages import ChannelOffer, Holder, Welcome
+from p2p.wire.wakeup import Wakeup
 
 _NUM_THREADS = 4
 _TIMEOUT_S = 1.0
@@ -33,12 +33,12 @@ class Dialer:
 
     Args:
         channel: that dials.
-        wake_fd: an eventfd that is written when a call has ended.
+        wakeup: rung when a call has ended.
     """
 
-    def __init__(self, channel: Channel, wake_fd: int) -> None:
+    def __init__(self, channel: Channel, wakeup: Wakeup) -> None:
         self._channel = channel
-        self._wake_fd = wake_fd
+        self._wakeup = wakeup
         self._calls: deque[Call] = deque()
         self._threads = ThreadPoolExecutor(_NUM_THREADS, thread_name_prefix="p2p-dial")
 
@@ -59,7 +59,7 @@ class Dialer:
 
     def _dial(self, holder: Holder, welcome: Welcome) -> None:
         self._calls.append(self._call(holder, welcome))
-        os.eventfd_write(self._wake_fd, 1)
+        self._wakeup.ring()
 
     def _call(self, holder: Holder, welcome: Welcome) -> Call:
         offer = self._matching_offer(welcome)

@@ -6,7 +6,6 @@ work. The drive lock passes the ownership of sockets and links from one to the n
 """
 
 import logging
-import os
 import threading
 import time
 from collections import deque
@@ -40,6 +39,7 @@ from p2p.errors import ClosedError, PeerUnreachableError
 from p2p.keys import ChunkKey
 from p2p.wire.decoders import CONTROLLER_REPLIES
 from p2p.wire.requester import Requester
+from p2p.wire.wakeup import Wakeup
 
 if TYPE_CHECKING:
     from p2p.backend.links import Roots
@@ -65,9 +65,9 @@ class FetchEngine:
         self._reader.is_watched = parts.observer is not None
         self._lock = parts.lock
         self._clock = parts.clock
-        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._wakeup = Wakeup()
         self._poller = zmq.Poller()
-        self._poller.register(self._wake_fd, zmq.POLLIN)
+        self._poller.register(self._wakeup, zmq.POLLIN)
         self._requester = Requester(parts.wire, parts.controller, CONTROLLER_REPLIES)
         self._poller.register(self._requester.socket, zmq.POLLIN)
         self._lines = PeerLines(parts.wire, self._poller)
@@ -79,10 +79,10 @@ class FetchEngine:
                 clock=parts.clock,
                 quarantine_s=parts.quarantine_s,
                 num_lanes=parts.num_lanes,
-                wake_fd=self._wake_fd,
+                wakeup=self._wakeup,
             )
         )
-        self._dialer = Dialer(parts.channel, self._wake_fd)
+        self._dialer = Dialer(parts.channel, self._wakeup)
         self._roots: dict[ReadId, Roots] = {}
         self._todo: deque[Action] = deque()
         self._untold: deque[TellPeer] = deque()
@@ -119,7 +119,7 @@ class FetchEngine:
     def drive_in_background(self) -> None:
         """Makes the background thread, or whoever drives, see to what was submitted."""
         self._has_work.set()
-        os.eventfd_write(self._wake_fd, 1)
+        self._wakeup.ring()
 
     def wait(self, ticket: Ticket) -> FetchOutcome:
         """Drives until a fetch has its outcome, or waits while somebody else drives."""
@@ -176,7 +176,7 @@ class FetchEngine:
             self._links.close()
             self._lines.close()
             self._requester.close()
-            os.close(self._wake_fd)
+            self._wakeup.close()
 
     # ------------------------------------------------------------------ the loop
 
@@ -274,8 +274,8 @@ class FetchEngine:
         self._alive_s = self._clock()
 
     def _take_messages(self, ready: dict[object, int]) -> None:
-        if self._wake_fd in ready:
-            os.eventfd_read(self._wake_fd)
+        if self._wakeup.fileno() in ready:
+            self._wakeup.clear()
         for peer_answer in self._lines.receive(ready):  # what can be read at once comes first
             with self._lock:
                 tag = Tag(peer_answer.request_id)

@@ -5,7 +5,6 @@ lane computes digests, which holds the interpreter lock, others copy, which does
 """
 
 import logging
-import os
 import queue
 import threading
 from collections import deque
@@ -18,6 +17,7 @@ from p2p.backend.lane import Lane, LaneEvent, Quiesced
 from p2p.backend.links import Links, ReadEnd
 from p2p.backend.pool import Pool
 from p2p.channel.base import Channel, Dialled
+from p2p.wire.wakeup import Wakeup
 
 logger = logging.getLogger(__name__)
 _NAP_S = 100e-6
@@ -34,7 +34,7 @@ class LaneParts:
         clock: in seconds.
         quarantine_s: a given-up read that has not quiesced by then is fenced.
         num_lanes: threads.
-        wake_fd: an eventfd that is written when an event is there.
+        wakeup: rung when an event is there.
     """
 
     channel: Channel
@@ -42,7 +42,7 @@ class LaneParts:
     clock: Callable[[], float]
     quarantine_s: float
     num_lanes: int
-    wake_fd: int
+    wakeup: Wakeup
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +198,7 @@ class _LaneThread:
         self._events.append(event)
         if isinstance(event, ReadEnd) and not event.problem and self.orders.qsize() > 1:
             return
-        os.eventfd_write(self._parts.wake_fd, 1)
+        self._parts.wakeup.ring()
 
 
 def _patience_s(links: Links) -> float | None:

@@ -6,7 +6,6 @@ good, the sender is told.
 """
 
 import logging
-import os
 from collections import Counter
 from collections.abc import Iterable
 from typing import Generic, Protocol, TypeVar
@@ -25,6 +24,7 @@ from p2p.wire.codec import (
 from p2p.wire.context import WireContext
 from p2p.wire.exchange import Outgoing, Sender
 from p2p.wire.messages import PROTOCOL_VERSION, Message, Refusal, RefusalCode
+from p2p.wire.wakeup import Wakeup
 
 logger = logging.getLogger(__name__)
 Q = TypeVar("Q", bound=Message)
@@ -78,7 +78,7 @@ class Responder(Generic[Q]):
         self._socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
         self._monitor = self._socket.get_monitor_socket(_FAILED_HANDSHAKES)
         self._requests = requests
-        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._wakeup = Wakeup()
         self._stopping = False
         self.address = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
         self.dropped: Counter[str] = Counter()
@@ -88,7 +88,7 @@ class Responder(Generic[Q]):
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
         poller.register(self._monitor, zmq.POLLIN)
-        poller.register(self._wake, zmq.POLLIN)
+        poller.register(self._wakeup, zmq.POLLIN)
         try:
             while not self._stopping:
                 ready = dict(
@@ -98,21 +98,21 @@ class Responder(Generic[Q]):
                     self._answer_all(service)
                 if self._monitor in ready:
                     self._count_failed_handshakes()
-                if self._wake in ready:
-                    os.eventfd_read(self._wake)
+                if self._wakeup.fileno() in ready:
+                    self._wakeup.clear()
                 for outgoing in service.tick():
                     self._send(outgoing)
         finally:
             self.close()
 
     def stop(self) -> None:
-        """Makes `serve` return soon. May be called from any thread or a signal handler."""
+        """Makes `serve` return soon. Any thread or signal handler; nothing after the end."""
         self._stopping = True
         self.wake()
 
     def wake(self) -> None:
         """Makes the loop call the service's `tick` now. May be called from any thread."""
-        os.eventfd_write(self._wake, 1)
+        self._wakeup.ring()
 
     def _answer_all(self, service: Service[Q]) -> None:
         """Answers what is there, in bursts: waking ZMQ's thread for each answer costs both."""
@@ -198,4 +198,4 @@ class Responder(Generic[Q]):
         """Closes the socket; `serve` does so by itself when it ends. Last answers still go out."""
         self._socket.disable_monitor()
         self._socket.close(_LINGER_MS)
-        os.close(self._wake)
+        self._wakeup.close()

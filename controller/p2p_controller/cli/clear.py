@@ -14,8 +14,8 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     keys = None if is_all else keys_of_prompt(arguments)
     with connect(arguments) as client:
         reply = client.clear(
-            arguments.namespace,
-            arguments.instance,
+            arguments.namespace or "",
+            arguments.instance or "",
             arguments.wait,
             keys=keys,
             tenant=arguments.tenant,

@@ -96,10 +96,8 @@ def _add_instance(command: argparse.ArgumentParser) -> None:
 
 def _add_clear(commands: "Commands") -> None:
     command = commands.add_asking("clear", "Make instances drop their chunks.", texts.CLEAR)
-    command.add_argument("--namespace", type=name, default="", metavar="ID", help="only this one's")
-    command.add_argument(
-        "--instance", type=name, default="", metavar="INSTANCE", help="only this one's"
-    )
+    command.add_argument("--namespace", type=name, metavar="ID", help="only this one's")
+    command.add_argument("--instance", type=name, metavar="INSTANCE", help="only this one's")
     _add_prompt(command)
     add_wait(command, 5.0)
 

@@ -1,6 +1,5 @@
 """Whatever is wrong with a call comes back as its end: nothing is lost on the dialer's threads."""
 
-import os
 import select
 
 import pytest
@@ -16,6 +15,7 @@ from p2p.errors import (
     ProtocolError,
 )
 from p2p.wire.messages import ChannelOffer, Holder, RankOffer, Welcome
+from p2p.wire.wakeup import Wakeup
 from tests.contract.blocks import SMALL, Blocks
 
 HOLDER = Holder(instance="a", incarnation=3, address="tcp://127.0.0.1:1")
@@ -54,14 +54,14 @@ def offer(channel):
 
 
 def _call(channel: FakeChannel, offer: ChannelOffer) -> Call:
-    wake_fd = os.eventfd(0, os.EFD_NONBLOCK)
-    dialer = Dialer(channel, wake_fd)
+    wakeup = Wakeup()
+    dialer = Dialer(channel, wakeup)
     ranks = (RankOffer(rank=0, channels=(offer,)),)
     dialer.dial(HOLDER, Welcome(instance="a", incarnation=3, ranks=ranks))
-    assert select.select([wake_fd], [], [], 10)[0], "nobody was woken"
+    assert select.select([wakeup], [], [], 10)[0], "nobody was woken"
     (call,) = dialer.take()
     dialer.close()
-    os.close(wake_fd)
+    wakeup.close()
     return call
 
 
