@@ -119,6 +119,8 @@ class Borrowing:
         self.pull_s = pull_s(runs, view)
         if runs and not self._guessed and not located.partial:
             book.judge_unasked([holder.instance for holder in runs[0].holders])
+        if self._context.source is None:  # else nobody but the caller has named it
+            chunks.note_named(located, offset)
         for run in runs:
             usable = [h.instance for h in run.holders if not self._meet(h).is_lost]
             for position in range(run.start, min(run.start + run.count, len(chunks))):
@@ -369,12 +371,21 @@ class Borrowing:
         if covered and not self._take(borrower, covered, answer, now_s):
             return
         for position in sorted(missing):
-            detail = f"{name} no longer has chunk {position}"
-            self._note(name, ShortReason.EVICTED, detail)
-            self._context.chunks.refuse(position, name, ShortReason.EVICTED, detail)
+            self._miss(name, position)
         if len(looked_at) < len(positions):  # the rest has no room in what we may borrow
             left = positions[len(looked_at) :]
             self._wait(borrower, left, answer.retry_after_ms, answer.alternates, now_s)
+
+    def _miss(self, name: str, position: int) -> None:
+        """A holder lacks a chunk: evicted, or never there if nobody said that it was."""
+        chunk = self._context.chunks[position]
+        if name in chunk.named:
+            reason, detail = ShortReason.EVICTED, f"{name} no longer has chunk {position}"
+            self._note(name, reason, detail)
+        else:
+            reason = chunk.reason if chunk.detail else self._orphans[0]
+            detail = chunk.detail or f"{name} does not have chunk {position}"
+        self._context.chunks.refuse(position, name, reason, detail)
 
     def _take(
         self, borrower: Borrower, covered: list[int], answer: LeaseGranted, now_s: float

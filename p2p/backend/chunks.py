@@ -10,6 +10,7 @@ from enum import Enum
 from p2p.backend.actions import ShortReason
 from p2p.backend.index import IndexEntry
 from p2p.keys import ChunkKey
+from p2p.wire.messages import Located
 
 
 class ChunkState(Enum):
@@ -35,6 +36,7 @@ class WantedChunk:
         state: where it stands.
         holders: instances still to try, best first.
         width: so many of them are asked at the same time.
+        named: instances that the directory said hold it.
         num_others: other instances that hold it, as far as is known.
         entry: of the own index, pinned, once the chunk is here.
         reason: why the last attempt failed.
@@ -46,6 +48,7 @@ class WantedChunk:
     state: ChunkState = ChunkState.WANTED
     holders: list[str] = field(default_factory=list)
     width: int = 1
+    named: Sequence[str] = ()
     num_others: int = 1
     entry: IndexEntry | None = None
     reason: ShortReason = ShortReason.NO_HOLDER
@@ -99,6 +102,14 @@ class ChunkTable:
             chunk = chunks[position]
             if chunk.state is ChunkState.WANTED:
                 yield chunk
+
+    def note_named(self, located: Located, offset: int) -> None:
+        """Notes whom the directory names for each chunk; it was asked from ``offset`` on."""
+        for run in located.runs:
+            names = tuple(located.holders[number].instance for number in run.holders)
+            start = offset + run.start
+            for chunk in self._chunks[start : start + run.count]:
+                chunk.named = names
 
     def keep(self, position: int, entry: IndexEntry) -> None:
         """The chunk is here; the caller has pinned it."""

@@ -205,7 +205,7 @@ def test_a_source_that_lacks_a_chunk_ends_the_fetch_there():
     shell.drop(shell.cores["b"], KEYS[4:5])
     result = _take(shell, _order(TakeKeys, source="b"))
     assert (result.num_chunks, _left(result)) == (4, {LeftReason.FETCH_SHORT: 2})
-    assert result.left[0].detail.startswith("evicted_at_holder: ")
+    assert result.left[0].detail == "no_holder: b does not have chunk 4"
     shell.check_nothing_left()
 
 

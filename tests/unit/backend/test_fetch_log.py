@@ -3,15 +3,28 @@
 import msgspec
 import pytest
 
-from p2p.backend.actions import ShortReason
+from p2p.backend.actions import AskController, ShortReason
 from p2p.backend.fetch_context import Behalf, FetchLimits
 from p2p.backend.fetch_log import MAX_COMPLETE, MAX_SHORT, FetchLog, check_request_id
 from p2p.backend.leases import LeaseLimits
 from p2p.errors import ArgumentError
 from p2p.layout import Layout
-from p2p.wire.messages import FetchReport, Why
+from p2p.wire.messages import (
+    FetchReport,
+    HolderRun,
+    LeaseRequest,
+    Located,
+    PeerList,
+    Why,
+)
 from tests.unit.backend.bond import Bond
-from tests.unit.backend.builders import CHUNK_BYTES, identity, instance_core, prompt
+from tests.unit.backend.builders import (
+    CHUNK_BYTES,
+    holder_of,
+    identity,
+    instance_core,
+    prompt,
+)
 from tests.unit.backend.shell import Shell
 
 KEYS = prompt(4)
@@ -154,6 +167,60 @@ def test_a_chunk_that_its_holder_has_dropped():
     report = reported(shell)
     assert (report.num_delivered, report.reason) == (1, "evicted_at_holder")
     assert troubles(report) == {"p": "evicted_at_holder"}
+
+
+OTHERS = prompt(4, salt="another")
+
+
+def guessed(*names: str) -> Shell:
+    """Returns a reader whose last fetch was served by p, so that it asks p ahead next time."""
+    shell = Shell([instance_core(name) for name in names])
+    shell.put(shell.holders[0], KEYS)
+    shell.fetch(KEYS)
+    return shell
+
+
+def test_a_guess_that_never_had_a_chunk_has_not_evicted_it():
+    shell = guessed("p")
+    shell.fetch(OTHERS)
+    assert shell.sent(LeaseRequest, to="p")[-1].keys == b"".join(OTHERS)
+    report = reported(shell)
+    assert (report.reason, report.troubles) == ("no_holder", ())
+
+
+def test_a_guess_that_holds_the_beginning_has_not_evicted_the_rest():
+    shell = guessed("p", "q")
+    shell.put(shell.holders[0], OTHERS[:2])
+    shell.put(shell.holders[1], OTHERS[:3])
+    shell.fetch(OTHERS)
+    report = reported(shell)
+    assert (report.num_delivered, report.reason, report.troubles) == (3, "no_holder", ())
+
+
+def test_a_peer_that_is_asked_without_a_directory_has_not_evicted_what_it_never_had():
+    shell = guessed("p")
+    shell.own.membership.roster.take(
+        PeerList(epoch=1, version=1, peers=(holder_of(shell.holders[0]),)), shell.now_s
+    )
+    shell.is_controller_silent = True
+    shell.fetch(OTHERS)
+    while shell.reader.fetches:
+        shell.advance(0.05)
+    report = reported(shell)
+    assert (report.reason, report.troubles) == ("controller_silent", ())
+
+
+def test_a_guess_that_the_directory_names_as_well_has_evicted_what_it_lacks():
+    shell = guessed("p")
+    shell.is_controller_silent = True
+    shell.fetch(OTHERS)
+    question = next(one for one in reversed(shell.log) if isinstance(one, AskController))
+    run = HolderRun(start=0, count=4, holders=(0,))
+    stale = Located(epoch=1, holders=(holder_of(shell.holders[0]),), runs=(run,))
+    shell.reader.on_controller(question.tag, stale, shell.now_s)
+    shell.carry_out()
+    report = reported(shell)
+    assert (report.reason, troubles(report)) == ("evicted_at_holder", {"p": "evicted_at_holder"})
 
 
 def test_recomputing_was_judged_cheaper():
