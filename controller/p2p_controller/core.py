@@ -102,7 +102,7 @@ class ControllerCore:
     def tick(self, now_s: float) -> list[Outgoing]:
         """Lets time pass; returns what has become due."""
         self._state.expire(now_s)
-        self._state.sweep(SWEEP_ENTRIES)
+        self._state.sweep(SWEEP_ENTRIES, now_s)
         return self._late_answers(now_s)
 
     def next_deadline_s(self, now_s: float) -> float:

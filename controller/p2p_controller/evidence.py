@@ -55,12 +55,14 @@ class Eviction(NamedTuple):
 
     at_s: float
     instance: str
+    is_of_snapshot: bool = False  # it lacked the chunk: when it went is not known
 
 
 class _Batch(NamedTuple):
     at_s: float
     namespace_id: NamespaceId
     events: Events
+    is_of_snapshot: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +112,15 @@ class Evidence:
 
     def note_batch(self, member: Member, events: Events, now_s: float) -> None:
         """Keeps a batch that tells of evictions; costs nothing per key."""
-        self._batches.append(_Batch(now_s, member.namespace_id, events))
-        self._num_bytes += _size(events)
+        self._keep(_Batch(now_s, member.namespace_id, events))
+
+    def note_snapshot(self, member: Member, lost: Events, now_s: float) -> None:
+        """Keeps what a snapshot has left out, in the form of a batch that evicts it."""
+        self._keep(_Batch(now_s, member.namespace_id, lost, is_of_snapshot=True))
+
+    def _keep(self, batch: _Batch) -> None:
+        self._batches.append(batch)
+        self._num_bytes += _size(batch.events)
         while self._num_bytes > MAX_EVICTION_BYTES:
             oldest = self._batches.popleft()
             self._num_bytes -= _size(oldest.events)
@@ -141,14 +150,14 @@ class Evidence:
     ) -> dict[ChunkKey, list[Eviction]]:
         """Returns the last eviction of each key by each instance, newest first, a few per key."""
         found: dict[ChunkKey, list[Eviction]] = {}
-        for at_s, batch_namespace, events in reversed(self._batches):
+        for at_s, batch_namespace, events, is_of_snapshot in reversed(self._batches):
             if batch_namespace != namespace_id or events.tenant not in {"", tenant}:
                 continue
             for key in _evicted(events, keys):
                 known = found.setdefault(key, [])
                 is_new = all(one.instance != events.instance for one in known)
                 if is_new and len(known) < _PER_KEY:
-                    known.append(Eviction(at_s, events.instance))
+                    known.append(Eviction(at_s, events.instance, is_of_snapshot))
         return found
 
     def requests_of(self, request: str, now_s: float) -> list[RequestView]:

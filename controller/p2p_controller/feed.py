@@ -34,6 +34,7 @@ class Feed:
         sync: number of the newest snapshot, 0 for none.
         synced_page: its last page that was taken, -1 for none.
         is_synced: the live holding was equal to the instance's index once since it registered.
+        replaced: what the last snapshot took the place of, until somebody takes it.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Feed:
         self.sync = NO_SYNC
         self.synced_page = -1
         self.is_synced = False
+        self.replaced: Holding | None = None
         self._directory = directory
         self._log = log or FeedLog(0, ChangeLog())
         self._counters = counters
@@ -67,6 +69,12 @@ class Feed:
         """Gives up everything that is held."""
         self._directory.discard(self.live)
         self._drop_staged()
+        self._drop_replaced()
+
+    def take_replaced(self) -> Holding | None:
+        """Returns what a snapshot has just taken the place of; whoever takes it discards it."""
+        replaced, self.replaced = self.replaced, None
+        return replaced
 
     @property
     def is_syncing(self) -> bool:
@@ -201,13 +209,19 @@ class Feed:
         for events in self._recent:
             if last_seq_of(events) > self._start_seq:
                 self._apply_to(staged, events, self._start_seq)
-        self._directory.discard(self.live)
+        self._drop_replaced()
+        self.replaced = self.live
         self.live, self._staged = staged, None
         self._log.stage_live()
         self.is_synced = True
         self._wants_snapshot = self._wants_replay = False
         self._apply_kept()
         self._trim_recent()
+
+    def _drop_replaced(self) -> None:
+        if self.replaced is not None:
+            self._directory.discard(self.replaced)
+            self.replaced = None
 
     def _drop_staged(self) -> None:
         if self._staged is not None:

@@ -119,7 +119,7 @@ class Inquiry:
         )
 
     def _of_eviction(self, position: int, eviction: Eviction) -> Finding:
-        detail = ""
+        detail = "its snapshot lacked it, so it went before" if eviction.is_of_snapshot else ""
         for gone in reversed(self._state.evidence.gone):
             is_it = gone.instance == eviction.instance and gone.kind is GoneKind.CLEARED
             if is_it and 0 <= eviction.at_s - gone.at_s <= _CLEARED_WITHIN_S:

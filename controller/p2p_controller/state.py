@@ -26,6 +26,7 @@ from p2p.wire.messages import (
 )
 from p2p_controller.evidence import Evidence, GoneKind
 from p2p_controller.handling import HandlingTimes
+from p2p_controller.losses import Losses
 from p2p_controller.members import Member, Members
 from p2p_controller.orders import Orders
 from p2p_controller.settings import ControllerSettings
@@ -61,6 +62,7 @@ class ControllerState:
         self.orders = Orders(epoch, self.counters)
         self.turns = Turns(settings.snapshot_pages, settings.silent_after_s, self.counters)
         self.evidence = Evidence()
+        self.losses = Losses(self.evidence)
         self.started_s: float | None = None
         self.is_shutting_down = False
         self._has_recovered = False
@@ -109,8 +111,9 @@ class ControllerState:
         self.turns.end(member)
         group.on_members_changed()
 
-    def sweep(self, num_entries_max: int) -> None:
+    def sweep(self, num_entries_max: int, now_s: float) -> None:
         """Frees some of the memory of entries that nobody sees any more."""
+        self.losses.look(self.members.by_id, now_s)
         for namespace_id, group in list(self.groups.items()):
             if group.directory.must_sweep:
                 group.directory.sweep(num_entries_max)
@@ -120,7 +123,9 @@ class ControllerState:
     @property
     def must_sweep(self) -> bool:
         """True if `sweep` has something to do."""
-        return any(group.is_unused or group.directory.must_sweep for group in self.groups.values())
+        return bool(self.losses) or any(
+            group.is_unused or group.directory.must_sweep for group in self.groups.values()
+        )
 
     def recognise(self, message: FromMember, now_s: float) -> Member | FeedStatus | Refusal:
         """Returns the member that sent a message, or the answer if it may not be taken.

@@ -18,6 +18,10 @@ def snapshot(state: ControllerState, message: SnapshotPage, now_s: float) -> Fee
         return refusal
     bits = member.feed.live.mask
     member.feed.take_page(message, now_s)
+    replaced = member.feed.take_replaced()
+    if replaced is not None:
+        directory = state.groups[member.namespace_id].directory
+        state.losses.add(member, directory, replaced)
     if member.feed.live.mask != bits:
         state.groups[member.namespace_id].on_holders_changed()
     if member.feed.is_syncing:

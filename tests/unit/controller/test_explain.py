@@ -160,6 +160,66 @@ def test_evictions_are_bounded_and_what_is_lost_is_unknown(controller, monkeypat
     assert whys(explain(controller, 3)) == {Why.EVICTED}
 
 
+def sync(controller, instance, *numbers):
+    """The index has only these entries now, and a snapshot is how the controller learns of it."""
+    controller.send(instance.page(1, 0, list(numbers), last=True, start_seq=instance.last_seq))
+
+
+def test_what_a_snapshot_lacks_was_evicted_before_it(controller):
+    p = controller.joined("p", 1, 2, 3, 4)
+    controller.now_s += 5
+    sync(controller, p, 1, 4, 5)
+    assert whys(explain(controller, 1)) == set()
+    controller.wait(0.5)
+    found = finding(explain(controller, 1, 2, 3, 4), Why.EVICTED)
+    assert (found.position, found.count, found.instance) == (1, 2, "p")
+    assert found.age_ms == 500
+    assert "snapshot" in found.detail
+
+
+def test_an_eviction_that_was_told_keeps_its_time_when_a_snapshot_follows(controller):
+    p = controller.joined("p", 1, 2)
+    controller.send(p.evict(2))
+    controller.now_s += 3
+    sync(controller, p, 1)
+    controller.wait(1)
+    found = finding(explain(controller, 1, 2), Why.EVICTED)
+    assert (found.age_ms, found.detail) == (4000, "")
+
+
+def test_the_same_chunk_of_another_tenant_is_not_what_a_snapshot_lacks(controller):
+    p = controller.joined("p", 1)
+    controller.send(p.admit(2, tenant="acme"))
+    sync(controller, p, 1)
+    controller.wait(0.5)
+    assert whys(explain(controller, 2)) == {Why.NO_HOLDER}
+    assert whys(explain(controller, 2, tenant="acme")) == {Why.EVICTED}
+
+
+def test_a_large_snapshot_is_compared_a_piece_at_a_time(controller):
+    numbers = range(1, 20_001)
+    p = controller.joined("p", *numbers)
+    sync(controller, p, *numbers[:10_000])
+    controller.core.tick(controller.now_s)
+    assert whys(explain(controller, 20_000)) != {Why.EVICTED}, "all of it was done at once"
+    controller.wait(1)
+    assert finding(explain(controller, *numbers[9_990:10_010]), Why.EVICTED).count == 10
+    assert controller.state().num_entries == controller.state().num_keys == 10_000
+
+
+def test_an_instance_that_goes_while_its_snapshot_is_compared(controller):
+    numbers = range(1, 10_001)
+    p = controller.joined("p", *numbers)
+    q = controller.joined("q", 1)
+    sync(controller, p, 1)
+    controller.core.tick(controller.now_s)
+    controller.send(p.deregister())
+    controller.wait(1)
+    assert controller.state().num_keys == 1
+    assert finding(explain(controller, 10_000), Why.HOLDER_GONE).instance == "p"
+    assert controller.is_equal(q)
+
+
 def test_a_silent_holder_since_when(controller):
     controller.joined("p", 1)
     controller.wait(10)
