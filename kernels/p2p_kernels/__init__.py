@@ -5,7 +5,7 @@ Importing this package does not load torch.
 
 from p2p_kernels.base import Copier, Slot
 from p2p_kernels.digest import chunk_digest, leaf_digests, root_digest
-from p2p_kernels.dispatch import Implementation, gather, open_copier, scatter
+from p2p_kernels.dispatch import gather, open_copier, scatter
 from p2p_kernels.memory import PageAxes, PageMemory, Tensor, Tensors, split_kv
 from p2p_kernels.paged_cache import PagedCache
 from p2p_kernels.plan import (
@@ -17,6 +17,7 @@ from p2p_kernels.plan import (
     copy_shape,
     plan_blocks,
 )
+from p2p_kernels.registry import Implementation
 from p2p_kernels.specs import ChunkSpec, HeadRange, PageSpec
 
 __all__ = [

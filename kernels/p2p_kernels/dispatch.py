@@ -5,24 +5,11 @@ torch's thread pool, which collapses when other threads compute. On devices it i
 """
 
 from collections.abc import Sequence
-from enum import StrEnum
-from typing import assert_never
 
-from p2p.errors import PluginMissingError
 from p2p_kernels.base import Copier, Slot, check_gather, check_plan, check_scatter, check_slots
 from p2p_kernels.memory import PageMemory
-from p2p_kernels.numpy_kernels import NumpyCopier
 from p2p_kernels.plan import CopyPlan
-from p2p_kernels.reference import ReferenceCopier
-
-
-class Implementation(StrEnum):
-    """The implementations by name; ``AUTO`` chooses."""
-
-    AUTO = "auto"
-    REFERENCE = "reference"
-    NUMPY = "numpy"
-    TORCH = "torch"
+from p2p_kernels.registry import Implementation, create, device_type
 
 
 def open_copier(memory: PageMemory, implementation: Implementation = Implementation.AUTO) -> Copier:
@@ -32,18 +19,10 @@ def open_copier(memory: PageMemory, implementation: Implementation = Implementat
         ArgumentError: the implementation is not for this device.
         PluginMissingError: the implementation needs a package that isn't installed.
     """
-    match implementation:
-        case Implementation.AUTO:
-            on_host = memory.spec.device == "cpu"
-            return NumpyCopier(memory) if on_host else _open_torch(memory)
-        case Implementation.REFERENCE:
-            return ReferenceCopier(memory)
-        case Implementation.NUMPY:
-            return NumpyCopier(memory)
-        case Implementation.TORCH:
-            return _open_torch(memory)
-        case _:
-            assert_never(implementation)
+    if implementation is Implementation.AUTO:
+        on_host = device_type(memory) == "cpu"
+        implementation = Implementation.NUMPY if on_host else Implementation.TORCH
+    return create(memory, implementation)
 
 
 def gather(plan: CopyPlan, slots: Sequence[Slot], copier: Copier) -> None:
@@ -74,11 +53,3 @@ def scatter(plan: CopyPlan, slots: Sequence[Slot], copier: Copier) -> None:
     check_slots(plan, slots)
     check_scatter(plan, copier.memory)
     copier.scatter(plan, slots)
-
-
-def _open_torch(memory: PageMemory) -> Copier:
-    try:
-        from p2p_kernels.torch_kernels import TorchCopier  # noqa: PLC0415 - optional package
-    except ImportError as error:
-        raise PluginMissingError("torch is not installed; pip install 'p2p-kv[torch]'") from error
-    return TorchCopier(memory)

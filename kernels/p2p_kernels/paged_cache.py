@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 from p2p.layout import ByteOrder, Layout
 from p2p_kernels.base import Slot
-from p2p_kernels.dispatch import Implementation, gather, open_copier, scatter
+from p2p_kernels.dispatch import gather, open_copier, scatter
 from p2p_kernels.memory import PageMemory, Tensors
 from p2p_kernels.plan import BlockIds, CopyPlan, CopyShape, copy_shape, plan_blocks
+from p2p_kernels.registry import Implementation
 from p2p_kernels.specs import ChunkSpec, HeadRange, PageSpec
 
 
