@@ -6,6 +6,7 @@ Importing this package does not load torch.
 from p2p_kernels.base import Copier, Slot
 from p2p_kernels.digest import chunk_digest, leaf_digests, root_digest
 from p2p_kernels.dispatch import gather, open_copier, scatter
+from p2p_kernels.head_slices import HeadSlice, head_slices
 from p2p_kernels.memory import PageAxes, PageMemory, Tensor, Tensors, split_kv
 from p2p_kernels.paged_cache import PagedCache
 from p2p_kernels.plan import (
@@ -19,6 +20,7 @@ from p2p_kernels.plan import (
 )
 from p2p_kernels.registry import Implementation
 from p2p_kernels.specs import ChunkSpec, HeadRange, PageSpec
+from p2p_kernels.token_plan import token_plan, token_slots
 
 __all__ = [
     "SKIP_BLOCK",
@@ -28,6 +30,7 @@ __all__ = [
     "CopyPlan",
     "CopyShape",
     "HeadRange",
+    "HeadSlice",
     "Implementation",
     "PageAxes",
     "PageMemory",
@@ -40,10 +43,13 @@ __all__ = [
     "copy_plan",
     "copy_shape",
     "gather",
+    "head_slices",
     "leaf_digests",
     "open_copier",
     "plan_blocks",
     "root_digest",
     "scatter",
     "split_kv",
+    "token_plan",
+    "token_slots",
 ]

@@ -1,7 +1,9 @@
 """Copy plans: which bytes go where, with everything merged that is contiguous on both sides.
 
 `copy_shape` is worked out once per cache, `copy_plan` per call: it only adds the block ids. Every
-implementation runs the same plan, and gather and scatter share it. Pure, no device, no memory.
+implementation runs the same plan, and gather and scatter share it. A plan for single tokens (see
+`token_plan`) is of the same form, with groups of tokens in the place of blocks: so implementations
+take the place of id ``i`` from ``shape.blocks.page_stride``. Pure, no device, no memory.
 
 Shapes: C chunks of a call, N blocks of a chunk, R byte ranges.
 """
@@ -44,7 +46,9 @@ class CopyShape:
         heads: which heads are copied.
         run_bytes: bytes that are contiguous on both sides.
         dims: the axes inside a block that are left, with the longest chunk stride first.
-        blocks: the axis over the blocks of a chunk; ids, not the stride alone, place its pages.
+        group_tokens: tokens that one id places: those of a block, or a divisor of them.
+        blocks: the axis over the groups of a chunk; id ``i`` is ``i * blocks.page_stride`` bytes
+            behind its plane's address.
         page_start: bytes from a block's address to the first byte that is copied.
         chunk_start: bytes from a plane of the chunk to the first byte that is copied.
         access_bytes: widest power of two up to 16 that divides every address on the page side and
@@ -56,6 +60,7 @@ class CopyShape:
     heads: HeadRange
     run_bytes: int
     dims: tuple[Dim, ...]
+    group_tokens: int
     blocks: Dim
     page_start: int
     chunk_start: int
@@ -76,7 +81,8 @@ class CopyPlan:
 
     Attributes:
         shape: what is copied from a block to its place in a chunk.
-        block_ids: (C, N) blocks of every chunk, in token order; `SKIP_BLOCK` leaves one out.
+        block_ids: (C, N) blocks, or groups of tokens, of every chunk, in token order; `SKIP_BLOCK`
+            leaves one out.
     """
 
     shape: CopyShape
@@ -94,7 +100,7 @@ class CopyPlan:
             in_chunk = plane * shape.chunk.stride_plane + shape.chunk_start
             for number, block in enumerate(self.block_ids[chunk].tolist()):
                 if block != SKIP_BLOCK:
-                    in_page = block * shape.page.stride_block + shape.page_start
+                    in_page = block * shape.blocks.page_stride + shape.page_start
                     yield Piece(plane, in_page, in_chunk + number * shape.blocks.chunk_stride)
 
     def ranges(self, chunk: int) -> tuple[Int64s, Int64s, Int64s]:
@@ -106,51 +112,65 @@ class CopyPlan:
         Returns:
             Three arrays of R: addresses in the paged cache, offsets in the chunk, lengths in bytes.
         """
-        shape = self.shape
-        inner_page, inner_chunk = _offsets(shape.dims)
-        page_R, chunk_R = [], []
-        for piece in self.pieces(chunk):
-            page_R.append(shape.page.planes[piece.plane] + piece.page_offset + inner_page)
-            chunk_R.append(piece.chunk_offset + inner_chunk)
-        if not page_R:
-            nothing = np.empty(0, np.int64)
-            return nothing, nothing, nothing
-        return _merge_ranges(np.concatenate(page_R), np.concatenate(chunk_R), shape.run_bytes)
+        shape, ids = self.shape, self.block_ids[chunk]
+        axes = [
+            (shape.chunk.stride_plane, np.array(shape.page.planes, np.int64)),
+            (shape.blocks.chunk_stride, ids * shape.blocks.page_stride),
+            *((dim.chunk_stride, np.arange(dim.size) * dim.page_stride) for dim in shape.dims),
+        ]
+        kept = [np.ones(steps.size, bool) for _, steps in axes]
+        kept[1] = ids != SKIP_BLOCK
+        page_R, chunk_R = np.array([shape.page_start]), np.array([shape.chunk_start])
+        kept_R = np.ones(1, bool)
+        # The longest stride first, so that the ranges come out in the chunk's order.
+        for number in sorted(range(len(axes)), key=lambda axis: -axes[axis][0]):
+            stride, steps = axes[number]
+            page_R = (page_R[:, None] + steps).ravel()
+            chunk_R = (chunk_R[:, None] + np.arange(steps.size) * stride).ravel()
+            kept_R = (kept_R[:, None] & kept[number]).ravel()
+        return _merge_ranges(page_R[kept_R], chunk_R[kept_R], shape.run_bytes)
+
+    def access_bytes(self, slot_addresses: Sequence[int]) -> int:
+        """Returns the widest access for pages and for slots that start at these addresses."""
+        return math.gcd(self.shape.access_bytes, *slot_addresses)
 
 
-def copy_shape(page: PageSpec, chunk: ChunkSpec, heads: HeadRange | None = None) -> CopyShape:
+def copy_shape(
+    page: PageSpec,
+    chunk: ChunkSpec,
+    heads: HeadRange | None = None,
+    group_tokens: int | None = None,
+) -> CopyShape:
     """Returns what all copies between a paged cache and its chunks have in common.
 
     Args:
         page: the paged cache.
         chunk: the chunk.
         heads: which heads to copy; all, if left out, and then both sides have equally many.
+        group_tokens: tokens that one id places, a divisor of a block's; a block, if left out.
 
     Raises:
         ArgumentError: the two do not fit, or heads are outside of either.
     """
     wanted = _checked_heads(page, chunk, heads)
-    if len(page.planes) != chunk.num_planes:
-        raise ArgumentError("planes", len(page.planes), f"the chunk has {chunk.num_planes}")
-    if page.row_bytes != chunk.row_bytes:
-        reason = f"a row of the page has {page.row_bytes} bytes, of the chunk {chunk.row_bytes}"
-        raise ArgumentError("head_dim", page.head_dim, reason)
-    if chunk.chunk_tokens % page.block_tokens:
-        reason = f"no multiple of block_tokens = {page.block_tokens}"
-        raise ArgumentError("chunk_tokens", chunk.chunk_tokens, reason)
-    tokens = Dim(page.block_tokens, page.stride_token, chunk.stride_token)
+    group = page.block_tokens if group_tokens is None else group_tokens
+    _check_fit(page, chunk, group)
+    tokens = Dim(group, page.stride_token, chunk.stride_token)
     run_bytes, dims = _merge_dims(
         page.row_bytes, [tokens, Dim(wanted.count, page.stride_head, chunk.stride_head)]
     )
-    per_block = page.block_tokens * chunk.stride_token
-    blocks = Dim(chunk.chunk_tokens // page.block_tokens, page.stride_block, per_block)
+    blocks = Dim(
+        chunk.chunk_tokens // group, _stride_group(page, group), group * chunk.stride_token
+    )
     page_start = wanted.page_head * page.stride_head
     chunk_start = wanted.chunk_head * chunk.stride_head
     steps = [run_bytes, page_start, chunk_start, chunk.stride_plane, *page.planes]
     for dim in (blocks, *dims):
         steps += dim.page_stride, dim.chunk_stride
     access = math.gcd(_WIDEST_ACCESS_BYTES, *steps)
-    return CopyShape(page, chunk, wanted, run_bytes, dims, blocks, page_start, chunk_start, access)
+    return CopyShape(
+        page, chunk, wanted, run_bytes, dims, group, blocks, page_start, chunk_start, access
+    )
 
 
 def copy_plan(
@@ -173,7 +193,7 @@ def copy_plan(
 
 def plan_blocks(shape: CopyShape, block_ids: BlockIds) -> CopyPlan:
     """Returns the plan of ``shape`` for these blocks; see `copy_plan`."""
-    ids = _int_array(block_ids)
+    ids = int_array(block_ids)
     per_chunk = shape.blocks.size
     if ids.size % per_chunk or (ids.ndim != 1 and ids.shape[1:] != (per_chunk,)):
         reason = f"a chunk takes {per_chunk} blocks: a multiple of that, flat or a row per chunk"
@@ -186,7 +206,12 @@ def plan_blocks(shape: CopyShape, block_ids: BlockIds) -> CopyPlan:
     return CopyPlan(shape, ids.astype(np.int64, copy=False).reshape(-1, per_chunk))
 
 
-def _int_array(block_ids: BlockIds) -> Int64s:
+def int_array(block_ids: BlockIds) -> Int64s:
+    """Returns ids as an array of integers.
+
+    Raises:
+        ArgumentError: they are no integers, or not as many in every row.
+    """
     try:
         ids = np.asarray(block_ids)
     except ValueError as error:
@@ -212,6 +237,28 @@ def _checked_heads(page: PageSpec, chunk: ChunkSpec, heads: HeadRange | None) ->
     return heads
 
 
+def _check_fit(page: PageSpec, chunk: ChunkSpec, group_tokens: int) -> None:
+    if len(page.planes) != chunk.num_planes:
+        raise ArgumentError("planes", len(page.planes), f"the chunk has {chunk.num_planes}")
+    if page.row_bytes != chunk.row_bytes:
+        reason = f"a row of the page has {page.row_bytes} bytes, of the chunk {chunk.row_bytes}"
+        raise ArgumentError("head_dim", page.head_dim, reason)
+    if group_tokens < 1 or page.block_tokens % group_tokens:
+        reason = f"no divisor of block_tokens = {page.block_tokens}"
+        raise ArgumentError("group_tokens", group_tokens, reason)
+    if chunk.chunk_tokens % group_tokens:
+        name = "block_tokens" if group_tokens == page.block_tokens else "group_tokens"
+        reason = f"no multiple of {name} = {group_tokens}"
+        raise ArgumentError("chunk_tokens", chunk.chunk_tokens, reason)
+
+
+def _stride_group(page: PageSpec, group_tokens: int) -> int:
+    """Returns bytes of which every group of tokens is a whole number behind its plane's address."""
+    if group_tokens == page.block_tokens:
+        return page.stride_block
+    return math.gcd(page.stride_block, group_tokens * page.stride_token)
+
+
 def _merge_dims(run_bytes: int, inner_first: Sequence[Dim]) -> tuple[int, tuple[Dim, ...]]:
     """Folds axes into the run while they continue it on both sides."""
     left = sorted((dim for dim in inner_first if dim.size > 1), key=lambda dim: dim.chunk_stride)
@@ -220,19 +267,10 @@ def _merge_dims(run_bytes: int, inner_first: Sequence[Dim]) -> tuple[int, tuple[
     return run_bytes, tuple(reversed(left))
 
 
-def _offsets(dims: Sequence[Dim]) -> tuple[Int64s, Int64s]:
-    page, chunk = np.zeros(1, np.int64), np.zeros(1, np.int64)
-    for dim in dims:
-        steps = np.arange(dim.size, dtype=np.int64)
-        page = (page[:, None] + steps * dim.page_stride).ravel()
-        chunk = (chunk[:, None] + steps * dim.chunk_stride).ravel()
-    return page, chunk
-
-
 def _merge_ranges(page: Int64s, chunk: Int64s, run_bytes: int) -> tuple[Int64s, Int64s, Int64s]:
-    order = np.argsort(chunk, kind="stable")
-    page_R, chunk_R = page[order], chunk[order]
-    apart = (np.diff(page_R) != run_bytes) | (np.diff(chunk_R) != run_bytes)
+    if not page.size:
+        return page, chunk, page
+    apart = (np.diff(page) != run_bytes) | (np.diff(chunk) != run_bytes)
     first = np.concatenate(([0], np.flatnonzero(apart) + 1))
-    lengths = np.diff(np.concatenate((first, [len(page_R)]))) * run_bytes
-    return page_R[first], chunk_R[first], lengths
+    lengths = np.diff(np.concatenate((first, [len(page)]))) * run_bytes
+    return page[first], chunk[first], lengths

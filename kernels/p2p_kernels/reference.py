@@ -44,15 +44,14 @@ def _for_each_row(
     plan: CopyPlan, chunk_number: int, slot: int, copy: Callable[[int, int, int], None]
 ) -> None:
     page, chunk, heads = plan.shape.page, plan.shape.chunk, plan.shape.heads
+    group, stride_group = plan.shape.group_tokens, plan.shape.blocks.page_stride
     blocks = plan.block_ids[chunk_number].tolist()
     for plane, address in enumerate(page.planes):
         for token in range(chunk.chunk_tokens):
-            block = blocks[token // page.block_tokens]
+            block = blocks[token // group]
             if block == SKIP_BLOCK:
                 continue
-            in_page = (
-                address + block * page.stride_block + token % page.block_tokens * page.stride_token
-            )
+            in_page = address + block * stride_group + token % group * page.stride_token
             in_chunk = slot + plane * chunk.stride_plane + token * chunk.stride_token
             for head in range(heads.count):
                 copy(
