@@ -19,6 +19,7 @@ from p2p_kernels.plan import (
     plan_blocks,
 )
 from p2p_kernels.registry import Implementation
+from p2p_kernels.settings import KernelSettings
 from p2p_kernels.specs import ChunkSpec, HeadRange, PageSpec
 from p2p_kernels.token_plan import token_plan, token_slots
 
@@ -32,6 +33,7 @@ __all__ = [
     "HeadRange",
     "HeadSlice",
     "Implementation",
+    "KernelSettings",
     "PageAxes",
     "PageMemory",
     "PageSpec",

@@ -1,28 +1,42 @@
-"""Which implementation copies: the fastest that can, or the one that was asked for.
-
-On the host that is NumPy: faster than torch in every case measured, in one thread, and without
-torch's thread pool, which collapses when other threads compute. On devices it is torch.
-"""
+"""Which implementation copies: the one that was asked for, or the cheapest for each copy."""
 
 from collections.abc import Sequence
 
+from p2p.config import load_settings
 from p2p_kernels.base import Copier, Slot, check_gather, check_plan, check_scatter, check_slots
+from p2p_kernels.candidates import open_adaptive
 from p2p_kernels.memory import PageMemory
-from p2p_kernels.plan import CopyPlan
-from p2p_kernels.registry import Implementation, create, device_type
+from p2p_kernels.plan import CopyPlan, CopyShape
+from p2p_kernels.registry import Implementation, create
+from p2p_kernels.settings import KernelSettings
 
 
-def open_copier(memory: PageMemory, implementation: Implementation = Implementation.AUTO) -> Copier:
+def open_copier(
+    memory: PageMemory,
+    implementation: Implementation = Implementation.AUTO,
+    settings: KernelSettings | None = None,
+    shape: CopyShape | None = None,
+) -> Copier:
     """Returns a copier for a paged cache. Its ``name`` says which implementation it is.
+
+    Args:
+        memory: the paged cache.
+        implementation: forces one; so do the settings, if this is ``AUTO``.
+        settings: by default from the environment, ``P2P_KERNELS_…``.
+        shape: what most copies will be; costs of its kind are measured if nobody has.
 
     Raises:
         ArgumentError: the implementation is not for this device.
+        ConfigError: a bad value in the environment.
         PluginMissingError: the implementation needs a package that isn't installed.
     """
-    if implementation is Implementation.AUTO:
-        on_host = device_type(memory) == "cpu"
-        implementation = Implementation.NUMPY if on_host else Implementation.TORCH
-    return create(memory, implementation)
+    if implementation is not Implementation.AUTO:
+        return create(memory, implementation)
+    settings = settings or load_settings(KernelSettings)
+    forced = Implementation(settings.implementation)
+    if forced is not Implementation.AUTO:
+        return create(memory, forced)
+    return open_adaptive(memory, settings, shape)
 
 
 def gather(plan: CopyPlan, slots: Sequence[Slot], copier: Copier) -> None:

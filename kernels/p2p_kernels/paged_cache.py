@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 
 from p2p.layout import ByteOrder, Layout
+from p2p_kernels.adaptive import AdaptiveCopier
 from p2p_kernels.base import Slot
+from p2p_kernels.costs import Direction
 from p2p_kernels.dispatch import gather, open_copier, scatter
 from p2p_kernels.memory import PageMemory, Tensors
 from p2p_kernels.plan import BlockIds, CopyPlan, CopyShape, copy_shape, plan_blocks
 from p2p_kernels.registry import Implementation
+from p2p_kernels.settings import KernelSettings
 from p2p_kernels.specs import ChunkSpec, HeadRange, PageSpec
 
 
@@ -22,6 +25,8 @@ class PagedCache:
         memory: the engine's tensors.
         chunk: how a chunk lies in a slot.
         implementation: forces the implementation.
+        settings: by default from the environment; see `KernelSettings`. Opening a cache may spend
+            ``calibration_budget_s`` on measuring implementations that nobody has measured here.
 
     Raises:
         ArgumentError: pages and chunks do not fit; or the implementation isn't for this device.
@@ -33,14 +38,16 @@ class PagedCache:
         memory: PageMemory,
         chunk: ChunkSpec,
         implementation: Implementation = Implementation.AUTO,
+        settings: KernelSettings | None = None,
     ) -> None:
-        self._copier = open_copier(memory, implementation)
         self._memory = memory
         self._chunk = chunk
         whole = HeadRange(0, 0, min(memory.spec.num_heads, chunk.num_heads))
         has_all = memory.spec.num_heads == chunk.num_heads
         self._shape_by_heads = {whole: copy_shape(memory.spec, chunk, whole)}
         self._all_heads = whole if has_all else None
+        shape = self._shape_by_heads[whole]
+        self._copier = open_copier(memory, implementation, settings, shape)
 
     @classmethod
     def for_layout(
@@ -49,6 +56,7 @@ class PagedCache:
         axes: str,
         layout: Layout,
         implementation: Implementation = Implementation.AUTO,
+        settings: KernelSettings | None = None,
     ) -> "PagedCache":
         """Wraps the cache of one rank of an instance.
 
@@ -57,6 +65,7 @@ class PagedCache:
             axes: a letter for each axis of a tensor, such as `PageAxes.KV_FIRST_NHD`.
             layout: what the tensors must agree with.
             implementation: forces the implementation.
+            settings: see the class.
 
         Raises:
             ArgumentError: the tensors do not have these axes, or are not what the layout says.
@@ -65,7 +74,7 @@ class PagedCache:
         memory = PageMemory.of_tensors(tensors, axes)
         if layout.byte_order is ByteOrder.CANONICAL:
             memory.check_dtype(layout.kv_dtype)
-        return cls(memory, ChunkSpec.for_layout(layout, memory.spec), implementation)
+        return cls(memory, ChunkSpec.for_layout(layout, memory.spec), implementation, settings)
 
     @property
     def page(self) -> PageSpec:
@@ -84,8 +93,18 @@ class PagedCache:
 
     @property
     def implementation(self) -> Implementation:
-        """The implementation that copies."""
-        return Implementation(self._copier.name)
+        """The implementation that gathers a chunk; copies of other sizes may take another."""
+        copier = self._copier
+        if isinstance(copier, AdaptiveCopier):
+            (shape, *_) = self._shape_by_heads.values()
+            one = plan_blocks(shape, [0] * shape.blocks.size)
+            copier = copier.choice(one, Direction.GATHER)
+        return Implementation(copier.name)
+
+    @property
+    def struck(self) -> dict[str, str]:
+        """Implementations that copied wrongly here and are not used any more, and why."""
+        return dict(self._copier.struck) if isinstance(self._copier, AdaptiveCopier) else {}
 
     def plan(self, block_ids: BlockIds, heads: HeadRange | None = None) -> CopyPlan:
         """Returns the plan for some chunks; see `copy_plan`."""

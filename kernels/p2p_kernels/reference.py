@@ -40,22 +40,39 @@ class ReferenceCopier:
             _for_each_row(plan, chunk, host_slot(slot).ctypes.data, copy)
 
 
+def row_at(
+    plan: CopyPlan, chunk_number: int, plane: int, token: int, head: int
+) -> tuple[int, int] | None:
+    """Returns where one head of one token lies: its address, and its offset in the chunk.
+
+    Args:
+        plan: the copy.
+        chunk_number: which chunk of the plan.
+        plane: which plane.
+        token: token of the chunk.
+        head: head of the plan's range, counted from its first.
+
+    Returns:
+        None if the token's block is skipped.
+    """
+    page, chunk, heads = plan.shape.page, plan.shape.chunk, plan.shape.heads
+    number, offset = divmod(token, plan.shape.group_tokens)
+    block = int(plan.block_ids[chunk_number, number])
+    if block == SKIP_BLOCK:
+        return None
+    in_page = page.planes[plane] + block * plan.shape.blocks.page_stride
+    in_page += offset * page.stride_token + (heads.page_head + head) * page.stride_head
+    in_chunk = plane * chunk.stride_plane + token * chunk.stride_token
+    return in_page, in_chunk + (heads.chunk_head + head) * chunk.stride_head
+
+
 def _for_each_row(
     plan: CopyPlan, chunk_number: int, slot: int, copy: Callable[[int, int, int], None]
 ) -> None:
-    page, chunk, heads = plan.shape.page, plan.shape.chunk, plan.shape.heads
-    group, stride_group = plan.shape.group_tokens, plan.shape.blocks.page_stride
-    blocks = plan.block_ids[chunk_number].tolist()
-    for plane, address in enumerate(page.planes):
-        for token in range(chunk.chunk_tokens):
-            block = blocks[token // group]
-            if block == SKIP_BLOCK:
-                continue
-            in_page = address + block * stride_group + token % group * page.stride_token
-            in_chunk = slot + plane * chunk.stride_plane + token * chunk.stride_token
-            for head in range(heads.count):
-                copy(
-                    in_page + (heads.page_head + head) * page.stride_head,
-                    in_chunk + (heads.chunk_head + head) * chunk.stride_head,
-                    page.row_bytes,
-                )
+    shape = plan.shape
+    for plane in range(len(shape.page.planes)):
+        for token in range(shape.chunk.chunk_tokens):
+            for head in range(shape.heads.count):
+                row = row_at(plan, chunk_number, plane, token, head)
+                if row is not None:
+                    copy(row[0], slot + row[1], shape.page.row_bytes)

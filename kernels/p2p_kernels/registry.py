@@ -5,13 +5,14 @@ imported before it is opened. A maker takes the `PageMemory` and returns a `Copi
 `ArgumentError` or `PluginMissingError` where it cannot run, which is then the reason shown.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from importlib import import_module
 from importlib.util import find_spec
 
 from p2p.errors import ArgumentError, PluginMissingError
 from p2p_kernels.base import Copier
+from p2p_kernels.costs import Cost
 from p2p_kernels.memory import PageMemory
 
 
@@ -21,7 +22,9 @@ class Implementation(StrEnum):
     AUTO = "auto"
     REFERENCE = "reference"
     NUMPY = "numpy"
+    NUMPY_THREADS = "numpy-threads"
     TORCH = "torch"
+    COMPILE = "compile"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +35,36 @@ class Entry:
         maker: ``module:name`` of a callable from `PageMemory` to `Copier`.
         devices: types of devices by torch's names (ROCm and DCU are ``cuda``); empty for all.
         packages: what must be installed, by the names that are imported.
+        seed: what copies are taken to cost until somebody measured.
+        starts_slowly: the first call takes seconds: chosen only once it was measured on request.
     """
 
     maker: str
     devices: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
+    seed: Cost = field(default_factory=Cost)
+    starts_slowly: bool = False
 
 
-ENTRIES: dict[Implementation, Entry] = {
-    Implementation.REFERENCE: Entry("p2p_kernels.reference:ReferenceCopier", ("cpu",)),
-    Implementation.NUMPY: Entry("p2p_kernels.numpy_kernels:NumpyCopier", ("cpu",)),
-    Implementation.TORCH: Entry("p2p_kernels.torch_kernels:TorchCopier", (), ("torch",)),
-}
+_HOST, _ALL, _TORCH = ("cpu",), (), ("torch",)
+ENTRIES: dict[Implementation, Entry] = {  # those that need more, or are a last resort, come later
+    Implementation.NUMPY: Entry(
+        "p2p_kernels.numpy_kernels:NumpyCopier", _HOST, seed=Cost(1e-5, 3e-6, 1e-8, 1.5e-10)
+    ),
+    Implementation.NUMPY_THREADS: Entry(
+        "p2p_kernels.numpy_kernels:ThreadedNumpyCopier", _HOST, seed=Cost(1e-4, 6e-6, 1e-8, 1.5e-10)
+    ),
+    Implementation.TORCH: Entry(
+        "p2p_kernels.torch_kernels:TorchCopier", _ALL, _TORCH, Cost(2e-5, 8e-6, 1e-8, 2e-10)
+    ),
+    Implementation.COMPILE: Entry(
+        "p2p_kernels.compile_kernels:CompiledCopier",
+        ("cpu", "cuda"), _TORCH, Cost(2e-5, 5e-5, 1e-8, 2e-10), starts_slowly=True,
+    ),
+    Implementation.REFERENCE: Entry(
+        "p2p_kernels.reference:ReferenceCopier", _HOST, seed=Cost(5e-6, 5e-6, 5e-7, 2e-10)
+    ),
+}  # fmt: skip
 
 
 def device_type(memory: PageMemory) -> str:

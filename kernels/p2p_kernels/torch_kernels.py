@@ -30,7 +30,7 @@ class TorchCopier:
     def __init__(self, memory: PageMemory) -> None:
         self.memory = memory
         self._device = torch.device(memory.spec.device)
-        self._planes = _plane_bytes(memory)
+        self._planes = plane_bytes(memory)
         self._staging: torch.Tensor | None = None
         self._prepared: tuple[CopyShape | None, RowMap | None, list[torch.Tensor]]
         self._prepared = (None, None, [])
@@ -39,7 +39,7 @@ class TorchCopier:
         """See `Copier.gather`. Returns after the copy for slots on the host."""
         rows, planes = self._prepare(plan.shape)
         for chunk, slot in enumerate(slots):
-            wanted = _as_tensor(slot)
+            wanted = as_tensor(slot)
             target = self._on_device(wanted)
             if rows is None:
                 for page_piece, chunk_piece in self._pieces(plan, chunk, target):
@@ -53,7 +53,7 @@ class TorchCopier:
         """See `Copier.scatter`."""
         rows, planes = self._prepare(plan.shape)
         for chunk, slot in enumerate(slots):
-            given = _as_tensor(slot)
+            given = as_tensor(slot)
             source = self._on_device(given)
             if source is not given:
                 _copy_span(plan.shape, given, source)
@@ -70,7 +70,7 @@ class TorchCopier:
         target_RW = _words(target, rows, planes[0].dtype)
         for plane_RW, start in zip(planes, rows.chunk_starts, strict=True):
             part_RW = target_RW[start : start + rows.rows_per_chunk_plane]
-            torch.index_select(plane_RW, 0, index_R, out=part_RW)
+            self._select(plane_RW, index_R, part_RW)
 
     def _scatter_rows(
         self, rows: RowMap, planes: list[torch.Tensor], block_ids: "Int64s", source: torch.Tensor
@@ -86,7 +86,15 @@ class TorchCopier:
             part_RW = source_RW[start : start + rows.rows_per_chunk_plane]
             if kept_R is not None:
                 part_RW = part_RW.index_select(0, kept_R)
-            plane_RW.index_copy_(0, index_R, part_RW)
+            self._put(plane_RW, index_R, part_RW)
+
+    def _select(self, plane: torch.Tensor, index: torch.Tensor, part: torch.Tensor) -> None:
+        """Copies (R) rows of a plane out, to (R, W) words."""
+        torch.index_select(plane, 0, index, out=part)
+
+    def _put(self, plane: torch.Tensor, index: torch.Tensor, part: torch.Tensor) -> None:
+        """Copies (R, W) words into (R) rows of a plane, which differ."""
+        plane.index_copy_(0, index, part)
 
     def _prepare(self, shape: CopyShape) -> tuple[RowMap | None, list[torch.Tensor]]:
         """Returns the row form of a shape; the last one is kept, as nearly all calls share it."""
@@ -123,7 +131,7 @@ class TorchCopier:
             )
 
 
-def _plane_bytes(memory: PageMemory) -> list[torch.Tensor]:
+def plane_bytes(memory: PageMemory) -> list[torch.Tensor]:
     """Returns a view of the bytes of every plane."""
     spec, planes = memory.spec, []
     per_tensor = len(spec.planes) // len(memory.tensors)
@@ -144,7 +152,8 @@ def _words(span: torch.Tensor, rows: RowMap, word: torch.dtype) -> torch.Tensor:
     return span.view(word).view(-1, rows.row_bytes // word.itemsize)
 
 
-def _as_tensor(slot: Slot) -> torch.Tensor:
+def as_tensor(slot: Slot) -> torch.Tensor:
+    """Returns a slot as a tensor over the same bytes."""
     if not isinstance(slot, np.ndarray):
         return slot
     return torch.from_numpy(host_bytes(slot.ctypes.data, slot.size, is_writable=True))

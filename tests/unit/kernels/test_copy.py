@@ -7,11 +7,47 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from p2p.kernels import ChunkSpec, HeadRange, Implementation, PageAxes, PagedCache, PageMemory
+from p2p.errors import PluginMissingError
+from p2p.kernels import (
+    ChunkSpec,
+    HeadRange,
+    Implementation,
+    PageAxes,
+    PagedCache,
+    PageMemory,
+    open_copier,
+)
+from p2p_kernels.registry import ENTRIES
 from p2p_kernels.torch_kernels import TorchCopier
-from tests.unit.kernels.caches import build, cases, expected_chunk, expected_pages, open_cache
+from tests.unit.kernels.caches import Case, build, cases, expected_chunk, expected_pages, open_cache
 
-IMPLEMENTATIONS = [Implementation.REFERENCE, Implementation.NUMPY, Implementation.TORCH]
+SIZE = {"L": 2, "K": 2, "B": 5, "P": 4, "H": 2, "D": 8}
+IMPLEMENTATIONS = [
+    name
+    for name, entry in ENTRIES.items()
+    if (not entry.devices or "cpu" in entry.devices) and not entry.starts_slowly
+]
+COMPILED = [
+    Case("KBPHD", "bfloat16", True, SIZE, {}, 2, 2, ((3, 1), (4, 0)), None, 2, 1),
+    Case("KBHPD", "bfloat16", True, SIZE, {}, 2, 2, ((4, 0),), HeadRange(1, 2, 1), 3, 2),
+    Case("KBX", "float32", True, SIZE, {}, 1, 2, ((2, 4),), None, 1, 3),
+    Case("BPHD", "float16", True, SIZE, {"D": 3}, 2, 2, ((2, 4),), None, 2, 4),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method:DeprecationWarning")
+@pytest.mark.parametrize("case", COMPILED, ids=lambda case: case.axes)
+def test_compiled(case):
+    test_gather.hypothesis.inner_test(Implementation.COMPILE, case)
+    test_scatter.hypothesis.inner_test(Implementation.COMPILE, case)
+
+
+def test_without_a_compiler_there_is_no_compiled_copier(monkeypatch):
+    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("/no/compiler",))
+    memory = PageMemory.of_tensors(torch.zeros((2, 4, 2, 3, 8)), PageAxes.KV_FIRST_NHD)
+    with pytest.raises(PluginMissingError, match=r"no C\+\+ compiler"):
+        open_copier(memory, Implementation.COMPILE)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -1,0 +1,104 @@
+"""Which implementations can be chosen from, and what is known of their costs.
+
+Costs are measured where a cache is opened, which is before the first request, within the budget of
+the settings; and once per machine, since they are kept in a file. What takes seconds to start
+(torch where nobody loaded it, torch.compile) is measured by ``python -m p2p_kernels --measure``.
+"""
+
+import logging
+import sys
+import time
+
+from p2p.errors import LocalError
+from p2p_kernels.adaptive import AdaptiveCopier, Candidate, CostKey
+from p2p_kernels.base import Copier
+from p2p_kernels.calibration import Calibration
+from p2p_kernels.cost_file import CostFile, Costs
+from p2p_kernels.costs import Direction, LayoutKind, layout_kind
+from p2p_kernels.machine import device_key
+from p2p_kernels.memory import PageMemory
+from p2p_kernels.plan import CopyShape
+from p2p_kernels.registry import ENTRIES, Implementation, create
+from p2p_kernels.settings import KernelSettings, cost_path
+
+_log = logging.getLogger(__name__)
+
+
+def open_adaptive(
+    memory: PageMemory, settings: KernelSettings, shape: CopyShape | None
+) -> AdaptiveCopier:
+    """Returns a copier that chooses among all that can run at once.
+
+    Args:
+        memory: the paged cache.
+        settings: whether costs are measured here, how long at most, and where they are kept.
+        shape: what most copies will be; costs of its kind are measured if nobody has.
+    """
+    file, device = CostFile(cost_path(settings)), memory.spec.device
+    copiers = _quick_copiers(memory)
+    known = {
+        (kind, way): file.load(device_key(device), kind, way)
+        for kind in LayoutKind
+        for way in directions(device)
+    }
+    if shape is not None and settings.calibration == "budget":
+        _measure_missing(known, list(copiers), layout_kind(shape), device, settings)
+    for name, entry in ENTRIES.items():
+        if (
+            entry.starts_slowly
+            and _is_loaded(name)
+            and any(name in each for each in known.values())
+        ):
+            _add(copiers, memory, name)
+    candidates = []
+    for name, copier in copiers.items():
+        by_key = {key: cost for key, costs in known.items() if (cost := costs.get(name))}
+        candidates.append(Candidate(copier, ENTRIES[name].seed, by_key))
+    return AdaptiveCopier(memory, candidates)
+
+
+def directions(device: str) -> list[Direction]:
+    """Returns the directions that differ on a device."""
+    return [way for way in Direction if device != "cpu" or way.is_on_device]
+
+
+def _measure_missing(
+    known: dict[CostKey, Costs],
+    names: list[Implementation],
+    kind: LayoutKind,
+    device: str,
+    settings: KernelSettings,
+) -> None:
+    """Measures what has no costs yet, adds it to what is known, and keeps it."""
+    start, calibration = time.monotonic(), Calibration(device)
+    ways = directions(device)
+    for number, way in enumerate(ways):
+        costs = known[kind, way]
+        missing = [name for name in names if name not in costs]
+        missing = [name for name in missing if name is not Implementation.REFERENCE]
+        if not missing or len(costs) + len(missing) < 2:
+            continue
+        left_s = settings.calibration_budget_s - (time.monotonic() - start)
+        found = calibration.measure(missing, kind, way, left_s / (len(ways) - number))
+        known[kind, way] = costs | found
+        CostFile(cost_path(settings)).save(device_key(device), kind, way, found)
+        _log.info("measured costs of kernels on %s, %s %s: %s", device, kind, way, found)
+
+
+def _quick_copiers(memory: PageMemory) -> dict[Implementation, Copier]:
+    copiers: dict[Implementation, Copier] = {}
+    for name, entry in ENTRIES.items():
+        if not entry.starts_slowly and _is_loaded(name):
+            _add(copiers, memory, name)
+    return copiers
+
+
+def _is_loaded(name: Implementation) -> bool:
+    return all(sys.modules.get(package) for package in ENTRIES[name].packages)
+
+
+def _add(copiers: dict[Implementation, Copier], memory: PageMemory, name: Implementation) -> None:
+    try:
+        copiers[name] = create(memory, name)
+    except LocalError as error:
+        _log.debug("%s cannot copy on %s: %s", name, memory.spec.device, error)

@@ -1,0 +1,118 @@
+"""The file of measured costs: small JSON, shared by all processes of a machine.
+
+A file that is damaged or of another version is ignored with a warning and replaced at the next
+save. A save merges into what is there under a lock and replaces the file as a whole, so that
+readers see an old or a new file, and two writers lose nothing. That a file cannot be written costs
+the next process a measurement, nothing else.
+"""
+
+import fcntl
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import TypeAlias
+
+import msgspec
+
+from p2p_kernels.costs import Cost, Direction, LayoutKind
+
+_log = logging.getLogger(__name__)
+_VERSION = 1
+_LOCK_WAIT_S = 1.0
+
+Costs: TypeAlias = dict[str, Cost | None]
+"""Costs by implementation; none of one that was too slow to be measured in its time."""
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    version: int
+    devices: dict[str, dict[str, Costs]]
+
+
+class CostFile:
+    """Costs by device and by kind of layout and direction.
+
+    Args:
+        path: the file; none keeps costs nowhere.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+
+    def load(self, device: str, kind: LayoutKind, direction: Direction) -> Costs:
+        """Returns the costs that were measured, empty if none were."""
+        return self._read().devices.get(device, {}).get(f"{kind}/{direction}", {})
+
+    def save(self, device: str, kind: LayoutKind, direction: Direction, costs: Costs) -> None:
+        """Adds costs; those of the same implementations before are replaced."""
+        if self.path is None or not costs:
+            return
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with _locked(self.path.with_suffix(".lock")):
+                by_device = self._read().devices
+                by_case = by_device.setdefault(device, {})
+                by_case[f"{kind}/{direction}"] = by_case.get(f"{kind}/{direction}", {}) | costs
+                _replace(self.path, msgspec.json.encode(_File(_VERSION, by_device)))
+        except OSError as error:
+            _log.warning("measured costs of kernels are not kept in %s: %s", self.path, error)
+
+    def _read(self) -> _File:
+        if self.path is not None:
+            try:
+                return _decoded(self.path.read_bytes())
+            except FileNotFoundError:
+                pass
+            except (OSError, ValueError, RecursionError) as error:
+                _log.warning("costs of kernels in %s are ignored: %s", self.path, error)
+        return _File(_VERSION, {})
+
+
+def _decoded(content: bytes) -> _File:
+    found = msgspec.json.decode(content, type=_File)
+    if found.version != _VERSION:
+        raise ValueError(f"version = {found.version}: this one writes {_VERSION}")
+    return found
+
+
+def _replace(path: Path, content: bytes) -> None:
+    with NamedTemporaryFile(dir=path.parent, prefix=f"{path.name}.", delete=False) as new:
+        try:
+            new.write(content)
+            new.flush()
+            Path(new.name).replace(path)
+        except OSError:
+            Path(new.name).unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Holds a lock among processes and threads.
+
+    Raises:
+        TimeoutError: another held it for too long.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        _wait_for_lock(descriptor, path)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _wait_for_lock(descriptor: int, path: Path) -> None:
+    deadline = time.monotonic() + _LOCK_WAIT_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{path} is held by another process") from None
+            time.sleep(0.005)
+        else:
+            return

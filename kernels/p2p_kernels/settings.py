@@ -1,0 +1,52 @@
+"""Settings of the kernels: which implementation, and whether and where costs are measured."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from p2p.config import Settings
+from p2p.errors import ConfigError
+from p2p_kernels.registry import Implementation
+
+_LONGEST_BUDGET_S = 600.0
+
+
+class KernelSettings(Settings, frozen=True, kw_only=True):
+    """What chooses the implementation of gather and scatter.
+
+    Attributes:
+        implementation: one of `Implementation`; ``auto`` chooses by measured costs.
+        calibration: ``budget`` measures when a cache is opened what nobody has measured on this
+            device; ``off`` takes what the cost file says, or else an estimate.
+        calibration_budget_s: seconds that opening a cache may spend on that.
+        cost_file: where measured costs are kept; empty for ``$XDG_CACHE_HOME/p2p/kernels.json``,
+            ``none`` for nowhere.
+    """
+
+    SECTION: ClassVar[str] = "kernels"
+    implementation: str = "auto"
+    calibration: Literal["budget", "off"] = "budget"
+    calibration_budget_s: float = 0.5
+    cost_file: str = ""
+
+    def check(self) -> None:
+        """Raises `ConfigError` for values that types alone cannot refuse."""
+        known = [name.value for name in Implementation]
+        if self.implementation not in known:
+            reason = f"one of {', '.join(known)}"
+            raise ConfigError("kernels.implementation", self.implementation, reason)
+        if not 0 <= self.calibration_budget_s <= _LONGEST_BUDGET_S:
+            reason = f"0 to {_LONGEST_BUDGET_S} seconds"
+            raise ConfigError("kernels.calibration_budget_s", self.calibration_budget_s, reason)
+
+
+def cost_path(settings: KernelSettings, environ: Mapping[str, str] = os.environ) -> Path | None:
+    """Returns where measured costs are kept, or none if nowhere."""
+    if settings.cost_file == "none":
+        return None
+    if settings.cost_file:
+        return Path(settings.cost_file).expanduser()
+    base = environ.get("XDG_CACHE_HOME", "")
+    folder = Path(base) if base.startswith("/") else Path.home() / ".cache"
+    return folder / "p2p" / "kernels.json"

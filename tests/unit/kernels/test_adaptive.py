@@ -1,0 +1,378 @@
+"""The adaptive choice: by cost, measured within a budget, and never again one that was wrong."""
+
+import logging
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from p2p.errors import ArgumentError, ConfigError, LocalError
+from p2p.kernels import (
+    ChunkSpec,
+    HeadRange,
+    Implementation,
+    KernelSettings,
+    PageAxes,
+    PagedCache,
+    PageMemory,
+    copy_plan,
+    gather,
+    open_copier,
+    scatter,
+)
+from p2p_kernels.adaptive import AdaptiveCopier, Candidate, cheapest
+from p2p_kernels.calibration import PLAIN_COPY, Calibration
+from p2p_kernels.cost_file import CostFile
+from p2p_kernels.costs import Cost, Direction, LayoutKind
+from p2p_kernels.machine import device_key
+from p2p_kernels.numpy_kernels import NumpyCopier
+from p2p_kernels.reference import ReferenceCopier
+from p2p_kernels.registry import ENTRIES
+from p2p_kernels.settings import cost_path
+from tests.unit.kernels.caches import cases
+from tests.unit.kernels.test_copy import test_gather as check_gather
+from tests.unit.kernels.test_copy import test_scatter as check_scatter
+
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script_method:DeprecationWarning")
+WAYS = (Direction.GATHER, Direction.SCATTER)
+CHUNK = ChunkSpec.canonical(2, 3, 4, 8, 2)
+
+
+def _memory(fill=None):
+    pages = np.arange(2 * 4 * 2 * 3 * 8, dtype=np.uint16).reshape(2, 4, 2, 3, 8)
+    if fill is not None:
+        pages[:] = fill
+    return PageMemory.of_tensors(pages, PageAxes.KV_FIRST_NHD)
+
+
+class WrongCopier(NumpyCopier):
+    """Copies, but the last byte of each slot, or of the pages, is off by one."""
+
+    name = "torch"
+
+    def gather(self, plan, slots):
+        super().gather(plan, slots)
+        for slot in slots:
+            slot[-1] += 1
+
+    def scatter(self, plan, slots):
+        super().scatter(plan, slots)
+        for _, in_page, _ in plan.pieces(0):
+            self._planes[-1][in_page : in_page + plan.shape.page.stride_block] += 1
+
+
+class FailingCopier(NumpyCopier):
+    name = "compile"
+
+    def gather(self, plan, slots):
+        raise ArgumentError("compiler", "g++", "it is broken")
+
+    scatter = gather
+
+
+def _costs(call_s, row_s=0.0):
+    return {(kind, way): Cost(call_s, 0.0, row_s) for kind in LayoutKind for way in WAYS}
+
+
+def _adaptive(memory, *candidates):
+    return AdaptiveCopier(memory, [Candidate(*each) for each in candidates])
+
+
+def _gathered(memory, copier, ids=(3, 0)):
+    slot = np.zeros(CHUNK.chunk_bytes, np.uint8)
+    gather(copy_plan(memory.spec, CHUNK, ids), [slot], copier)
+    return slot
+
+
+def _expected(memory, ids=(3, 0)):
+    return _gathered(memory, ReferenceCopier(memory), ids)
+
+
+def test_each_copy_takes_the_cheapest():
+    memory = _memory()
+    few, many = NumpyCopier(memory), ReferenceCopier(memory)
+    copier = _adaptive(
+        memory, (few, Cost(), _costs(1.0, 1.0)), (many, Cost(), _costs(100.0, 0.001))
+    )
+    one = copy_plan(memory.spec, CHUNK, [3, 0])  # 24 rows
+    ten = copy_plan(memory.spec, CHUNK, [3, 0] * 10)
+    assert copier.choice(one, Direction.GATHER) is few
+    assert copier.choice(ten, Direction.GATHER) is many
+    assert np.array_equal(_gathered(memory, copier), _expected(memory))
+
+
+def test_measured_costs_go_before_estimates():
+    memory = _memory()
+    known, unknown = NumpyCopier(memory), ReferenceCopier(memory)
+    copier = _adaptive(memory, (unknown, Cost(1e-9), {}), (known, Cost(1.0), _costs(1.0)))
+    plan = copy_plan(memory.spec, CHUNK, [3, 0])
+    assert copier.choice(plan, Direction.GATHER) is known
+    estimated = _adaptive(memory, (unknown, Cost(1e-9), {}), (known, Cost(1.0), {}))
+    assert estimated.choice(plan, Direction.GATHER) is unknown
+
+
+def test_a_later_one_must_be_clearly_faster():
+    assert cheapest([1.0, 0.95]) == 0
+    assert cheapest([1.0, 0.85]) == 1
+    assert cheapest([None, 5.0, 4.8, None]) == 1
+    assert cheapest([None, None]) == 0
+
+
+@pytest.mark.parametrize("wrong", [WrongCopier, FailingCopier])
+def test_a_wrong_one_is_struck_and_the_next_copies(wrong, caplog):
+    memory = _memory()
+    copier = _adaptive(memory, (wrong(memory), Cost(1.0), {}), (NumpyCopier(memory), Cost(2.0), {}))
+    with caplog.at_level(logging.WARNING):
+        assert np.array_equal(_gathered(memory, copier), _expected(memory))
+    assert list(copier.struck) == [wrong.name]
+    assert f"{wrong.name} is not used" in caplog.text
+    caplog.clear()
+    assert np.array_equal(_gathered(memory, copier, (1, 2)), _expected(memory, (1, 2)))
+    assert not caplog.records
+
+
+def test_a_wrong_scatter_is_found_and_put_right():
+    source, memory = _memory(), _memory(fill=0)
+    copier = _adaptive(
+        memory, (WrongCopier(memory), Cost(1.0), {}), (NumpyCopier(memory), Cost(2.0), {})
+    )
+    plan = copy_plan(memory.spec, CHUNK, [3, 0])
+    scatter(plan, [_expected(source)], copier)
+    assert "wrong bytes after scatter: chunk 0, plane 1" in copier.struck["torch"]
+    assert np.array_equal(_expected(memory), _expected(source))
+    assert copier.choice(plan, Direction.GATHER).name == "numpy"
+
+
+def test_each_layout_and_direction_is_checked():
+    """A copier that is wrong for some heads only, or in one direction only, is found later."""
+
+    class WrongForSlices(NumpyCopier):
+        name = "torch"
+
+        def gather(self, plan, slots):
+            super().gather(plan, slots)
+            if plan.shape.heads.count == 1:
+                for slot in slots:
+                    slot[:] = 0
+
+    memory = _memory(fill=7)
+    copier = _adaptive(
+        memory, (WrongForSlices(memory), Cost(1.0), {}), (NumpyCopier(memory), Cost(2.0), {})
+    )
+    assert np.array_equal(_gathered(memory, copier), _expected(memory))
+    assert not copier.struck
+    slot = np.zeros(CHUNK.chunk_bytes, np.uint8)
+    gather(copy_plan(memory.spec, CHUNK, [3, 0], HeadRange(2, 1, 1)), [slot], copier)
+    assert list(copier.struck) == ["torch"]
+    by_head = slot.view(np.uint16).reshape(2, 3, -1)
+    assert (by_head[:, 1] == 7).all()
+    assert not by_head[:, [0, 2]].any()
+
+
+def test_when_all_are_struck_it_says_why():
+    memory = _memory()
+    copier = _adaptive(memory, (FailingCopier(memory), Cost(1.0), {}))
+    with pytest.raises(LocalError, match=r"no implementation of kernels is left.*it is broken"):
+        _gathered(memory, copier)
+
+
+@given(gathered=cases(for_scatter=False), scattered=cases(for_scatter=True))
+@settings(max_examples=100, deadline=None)
+def test_all_layouts_agree_with_the_first_check(gathered, scattered):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(logging.getLogger("p2p_kernels.adaptive"), "warning", _fail)
+        check_gather.hypothesis.inner_test(Implementation.AUTO, gathered)
+        check_scatter.hypothesis.inner_test(Implementation.AUTO, scattered)
+
+
+def _fail(*message):
+    pytest.fail(str(message))
+
+
+class Clock:
+    """Seconds that pass by each look at it."""
+
+    def __init__(self, step_s):
+        self.now_s, self.step_s = 0.0, step_s
+
+    def __call__(self):
+        self.now_s += self.step_s
+        return self.now_s
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", LayoutKind)
+@pytest.mark.parametrize("way", WAYS)
+def test_costs_are_measured(kind, way):
+    costs = Calibration("cpu").measure([PLAIN_COPY, "numpy"], kind, way, 60.0)
+    for cost in costs.values():
+        assert cost is not None
+        assert 0 < cost.byte_s + cost.row_s < 1e-3
+
+
+@given(budget_s=st.floats(0.0, 3.0))
+@settings(max_examples=20, deadline=None)
+def test_the_budget_is_kept(budget_s):
+    """By a clock that goes on 1 ms at each look: 12 sizes of 6 copies need 0.144 s or more."""
+    clock = Clock(0.001)
+    names = ["numpy", "reference"]
+    costs = Calibration("cpu", clock).measure(names, LayoutKind.STRIDED, Direction.GATHER, budget_s)
+    assert clock.now_s <= budget_s + 0.01
+    assert list(costs) == names
+    if budget_s < 0.2:
+        assert None in costs.values()
+    if budget_s > 0.5:
+        assert None not in costs.values()
+
+
+def test_one_that_cannot_run_has_no_cost(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    costs = Calibration("cpu").measure(["torch"], LayoutKind.ROWS, Direction.GATHER, 60.0)
+    assert costs == {"torch": None}
+
+
+def _settings(path, **change):
+    return KernelSettings(cost_file=str(path), **change)
+
+
+def _open(settings):
+    pages = torch.zeros((2, 4, 2, 3, 8), dtype=torch.uint8)
+    memory = PageMemory.of_tensors(pages, PageAxes.KV_FIRST_NHD)
+    return PagedCache(memory, ChunkSpec.canonical(2, 3, 4, 8, 1), settings=settings)
+
+
+@pytest.mark.slow
+def test_opening_measures_once(tmp_path):
+    path = tmp_path / "kernels.json"
+    opened = _open(_settings(path, calibration_budget_s=20.0))
+    known = CostFile(path).load(device_key("cpu"), LayoutKind.ROWS, Direction.GATHER)
+    quick = {name for name, entry in ENTRIES.items() if not entry.starts_slowly}
+    assert set(known) <= quick - {"reference"}
+    assert known["numpy"] is not None
+    assert known["torch"] is not None
+    assert opened.implementation in known
+    before = path.stat().st_mtime_ns
+    _open(_settings(path, calibration_budget_s=20.0))
+    assert path.stat().st_mtime_ns == before
+    assert CostFile(path).load(device_key("cpu"), LayoutKind.BLOCKS, Direction.GATHER) == {}
+
+
+def test_without_calibration_nothing_is_measured(tmp_path):
+    path = tmp_path / "kernels.json"
+    assert _open(_settings(path, calibration="off")).implementation is Implementation.NUMPY
+    assert not path.exists()
+
+
+def test_the_file_decides(tmp_path):
+    path = tmp_path / "kernels.json"
+    costs = {"numpy": Cost(1.0), "torch": Cost(0.1), "compile": None}
+    CostFile(path).save(device_key("cpu"), LayoutKind.ROWS, Direction.GATHER, costs)
+    cache = _open(_settings(path, calibration="off"))
+    assert cache.implementation is Implementation.TORCH
+    slots = [np.ones(cache.chunk.chunk_bytes, np.uint8)]
+    cache.gather([0, 1], slots)
+    assert not slots[0].any()
+    assert cache.struck == {}
+    CostFile(path).save(
+        device_key("cpu"), LayoutKind.ROWS, Direction.GATHER, {"compile": Cost(0.01)}
+    )
+    assert _open(_settings(path, calibration="off")).implementation is Implementation.COMPILE
+
+
+def test_settings_force(monkeypatch):
+    monkeypatch.setenv("P2P_KERNELS_IMPLEMENTATION", "reference")
+    assert open_copier(_memory()).name == "reference"
+    assert open_copier(_memory(), Implementation.NUMPY).name == "numpy"
+    monkeypatch.setenv("P2P_KERNELS_IMPLEMENTATION", "fastest")
+    with pytest.raises(ConfigError, match=r"kernels.implementation = 'fastest': one of auto, "):
+        open_copier(_memory())
+    with pytest.raises(ConfigError, match=r"kernels.calibration_budget_s = -1"):
+        KernelSettings(calibration_budget_s=-1.0).check()
+
+
+def test_where_the_file_is(tmp_path):
+    assert cost_path(KernelSettings(cost_file="none")) is None
+    assert cost_path(KernelSettings(cost_file=str(tmp_path))) == tmp_path
+    inside = cost_path(KernelSettings(), {"XDG_CACHE_HOME": str(tmp_path)})
+    assert inside == tmp_path / "p2p" / "kernels.json"
+    at_home = cost_path(KernelSettings(), {"XDG_CACHE_HOME": "relative"})
+    assert at_home is not None
+    assert at_home.parts[-3:] == (".cache", "p2p", "kernels.json")
+
+
+def _run(*arguments, **environ):
+    paths = {
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "PATH": os.environ["PATH"],
+        "HOME": "/nowhere",
+    }
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env=paths | environ, capture_output=True, text=True, check=False, timeout=100,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_the_table(tmp_path):
+    path = tmp_path / "kernels.json"
+    costs = {"copy": Cost(byte_s=1e-10), "numpy": Cost(byte_s=1.25e-10), "torch": None}
+    CostFile(path).save(device_key("cpu"), LayoutKind.ROWS, Direction.GATHER, costs)
+    done = _run("-m", "p2p_kernels", P2P_KERNELS_COST_FILE=str(path))
+    assert done.returncode == 0, done.stderr
+    lines = {line.partition("  ")[0]: line for line in done.stdout.splitlines()}
+    assert lines["torch"].split(maxsplit=1)[1].startswith("too slow")
+    assert "8.00 (0.80)" in lines["numpy"]
+    assert lines["chosen"].split()[1:] == ["numpy"] * 4
+    assert "scatter, blocks" in done.stdout
+    assert done.stdout.count("not measured") == 5
+
+
+@pytest.mark.slow
+def test_the_table_of_a_device_that_is_not_there():
+    done = _run("-m", "p2p_kernels", "--device", "nonsense")
+    assert done.returncode == 2
+    assert done.stderr.startswith("no device nonsense")
+
+
+_NO_TORCH = "import sys; sys.modules['torch'] = None\n"
+
+
+@pytest.mark.slow
+def test_a_machine_without_torch(tmp_path):
+    code = (
+        _NO_TORCH
+        + """
+import p2p, p2p.kernels, numpy as np
+from p2p.backend import P2PBackend
+from p2p.kernels import ChunkSpec, PagedCache, PageMemory
+pages = np.arange(2 * 4 * 2 * 3 * 8, dtype=np.uint16).reshape(2, 4, 2, 3, 8)
+cache = PagedCache(PageMemory.of_tensors(pages, "KBPHD"), ChunkSpec.canonical(2, 3, 4, 8, 2))
+slot = np.zeros(cache.chunk.chunk_bytes, np.uint8)
+cache.gather([3, 0], [slot])
+assert slot.view(np.uint16).reshape(2, 3, 4, 8)[1, 2, 3, 7] == pages[1, 0, 1, 2, 7]
+assert sys.modules["torch"] is None
+print(cache.implementation)
+"""
+    )
+    done = _run("-c", code, P2P_KERNELS_COST_FILE=str(tmp_path / "kernels.json"))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() in {"numpy", "numpy-threads"}
+
+
+@pytest.mark.slow
+def test_the_table_without_torch(tmp_path):
+    code = _NO_TORCH + "from p2p_kernels.__main__ import main; sys.exit(main())"
+    done = _run("-c", code, P2P_KERNELS_COST_FILE=str(tmp_path / "kernels.json"))
+    assert done.returncode == 0, done.stderr
+    assert "no: torch" in done.stdout
+
+
+@pytest.mark.slow
+def test_the_controller_imports_no_kernels():
+    code = "import sys, p2p_controller.__main__; sys.exit(any('kernels' in m for m in sys.modules))"
+    assert _run("-c", code).returncode == 0
