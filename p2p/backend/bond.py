@@ -159,9 +159,10 @@ class BondThread:
 
     def _say_farewell(self) -> None:
         with self._lock:
-            message = self._core.membership.farewell()
+            messages = self._core.membership.farewell(self._clock())
         try:
-            self._requester.send(message, ONE_WAY)
+            for message in messages:
+                self._requester.send(message, ONE_WAY)
         except PeerUnreachableError as error:
             logger.debug("%s", error)
 

@@ -192,10 +192,13 @@ class Membership:
         """True if the controller has left the last questions unanswered."""
         return self.num_unanswered >= _SILENT_AFTER
 
-    def farewell(self) -> Message:
-        """Returns the message that ends the bond."""
+    def farewell(self, now_s: float) -> list[Message]:
+        """Returns what ends the bond: the last reports, and the message that does it."""
         identity = self.identity
-        return Deregister(instance=identity.instance, incarnation=identity.incarnation)
+        leave = Deregister(instance=identity.instance, incarnation=identity.incarnation)
+        if self.state is not BondState.BONDED:
+            return [leave]
+        return [*self.fetch_log.messages(identity, self.epoch, now_s), leave]
 
     # ------------------------------------------------------------------ what came back
 

@@ -1,6 +1,7 @@
 """``p2p-controller explain`` and ``requests`` with real instances and staged losses."""
 
 import json
+import signal
 
 import pytest
 
@@ -102,6 +103,21 @@ def test_a_holder_that_died_is_silent(controller):
                 return "is held by a, which was last heard" in shown.stdout
 
             assert until(is_silent)
+
+
+def test_a_fetch_that_closing_ends_is_still_reported(controller):
+    reader = start_backend(controller.address, "b", NUM_CHUNKS)
+    with HolderProcess(controller.address, "a", 1, NUM_CHUNKS) as holder:
+        assert reader.wait_advertised(10)
+        holder.process.send_signal(signal.SIGSTOP)
+        handle = reader.submit_fetch(KEYS, budget_s=60, request_id="last")
+        assert handle.wait(0.05) is None
+        reader.close()
+        wait_for_request(controller, "last")
+        holder.process.send_signal(signal.SIGCONT)
+    shown = controller.cli("explain", "--request", "last")
+    assert shown.returncode == 0, shown.stderr
+    assert "closed" in shown.stdout
 
 
 def test_a_request_that_is_not_known_is_a_failure(controller):

@@ -183,7 +183,9 @@ def guessed(*names: str) -> Shell:
 def test_a_guess_that_never_had_a_chunk_has_not_evicted_it():
     shell = guessed("p")
     shell.fetch(OTHERS)
-    assert shell.sent(LeaseRequest, to="p")[-1].keys == b"".join(OTHERS)
+    request = shell.sent(LeaseRequest, to="p")[-1]
+    assert isinstance(request, LeaseRequest)
+    assert request.keys == b"".join(OTHERS)
     report = reported(shell)
     assert (report.reason, report.troubles) == ("no_holder", ())
 

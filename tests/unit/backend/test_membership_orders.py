@@ -8,6 +8,8 @@ from p2p.wire.messages import (
     Deregister,
     DropAll,
     FeedStatus,
+    FetchReport,
+    FetchReports,
     Heartbeat,
     Left,
     LeftReason,
@@ -139,7 +141,17 @@ def test_a_controller_that_wants_a_registration_gets_one():
 
 def test_the_farewell_names_this_start():
     core, _ = _bonded()
-    assert core.membership.farewell() == Deregister(instance="a", incarnation=1)
+    assert core.membership.farewell(0.0) == [Deregister(instance="a", incarnation=1)]
+
+
+def test_what_was_not_reported_is_told_before_the_farewell():
+    core, _ = _bonded()
+    fetch = FetchReport(number=0, request="r", num_keys=1, num_delivered=0, reason="closed")
+    core.fetch_log.note(fetch, 0.0)
+    reports, last = core.membership.farewell(0.0)
+    assert isinstance(reports, FetchReports)
+    assert [one.request for one in reports.reports] == ["r"]
+    assert isinstance(last, Deregister)
 
 
 def _status(beat, *orders, **fields):
