@@ -25,6 +25,7 @@ from p2p.wire.messages import (
 )
 from p2p.wire.requester import Requester
 from p2p_controller.operations_client import Operations
+from p2p_controller.refusals import sentence_of
 
 R = TypeVar("R", bound=Message)
 
@@ -38,9 +39,7 @@ class RequestRefusedError(PeerError):
     """
 
     def __init__(self, address: str, refusal: Refusal) -> None:
-        parts = [f"{refusal.field} = {refusal.theirs!r}"] if refusal.field else []
-        parts += [f"the controller has {refusal.ours!r}"] if refusal.ours else []
-        super().__init__(address, ": ".join([f"refused, {refusal.code.value}", "; ".join(parts)]))
+        super().__init__(address, sentence_of(refusal))
         self.refusal = refusal
 
 

@@ -1,5 +1,6 @@
 """``p2p-controller leases`` and HTTP show what is lent, and who does not answer."""
 
+import time
 from contextlib import closing
 
 import msgspec
@@ -20,6 +21,7 @@ from p2p.wire.messages import (
     Welcome,
 )
 from p2p.wire.requester import Requester
+from p2p_controller.client import ControllerClient
 from tests.e2e.controller_process import ControllerProcess
 from tests.e2e.holder_process import (
     LAYOUT,
@@ -30,6 +32,7 @@ from tests.e2e.holder_process import (
     start_backend,
 )
 from tests.e2e.http_client import HttpClient
+from tests.unit.controller.instances import Instance
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -87,6 +90,25 @@ def test_a_lease_is_shown_while_it_lasts(controller):
             requester.request(LeaseRelease(instance=WHO, incarnation=1, token=granted.token), 10)
             assert controller.cli("leases").stdout == "no leases\n"
             requester.close()
+
+
+def test_an_instance_that_nobody_knows_is_refused_and_does_not_lend_nothing(controller):
+    shown = controller.cli("leases", "--instance", "nobody")
+    assert (shown.returncode, shown.stdout) == (1, "")
+    assert "unknown_instance: instance = 'nobody'" in shown.stderr
+    answer = HttpClient(controller.http).get("/v1/leases?instance=nobody")
+    assert (answer.status, answer.error["code"]) == (404, "unknown_instance")
+
+
+def test_several_that_do_not_answer_cost_one_wait(controller):
+    names = [f"dead{number}" for number in range(4)]
+    with ControllerClient(controller.address) as client:
+        for name in names:
+            client.request(Instance(name, address="tcp://127.0.0.1:9").register())
+    began_s = time.monotonic()
+    shown = controller.cli("leases", "--timeout", "1.5")
+    assert time.monotonic() - began_s < 4, "one after the other"
+    assert shown.stdout.splitlines()[1:] == [f"{name} did not answer" for name in names]
 
 
 def test_who_does_not_answer_is_named(controller):

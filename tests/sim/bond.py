@@ -65,8 +65,10 @@ class Bond:
         self._arm(min(max(wait_s, 0.001), _LONGEST_WAIT_S))
 
     def say_farewell(self) -> None:
-        """The last message."""
-        self._asker.send(self._instance.core.membership.farewell(), ONE_WAY)
+        """The last messages."""
+        now_s = self._instance.now_s()
+        for message in self._instance.core.membership.farewell(now_s):
+            self._asker.send(message, ONE_WAY)
 
     def _on_answer(self, _: int, body: bytes) -> None:
         message = CONTROLLER_REPLIES.decode(body)

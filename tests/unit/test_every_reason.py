@@ -11,6 +11,7 @@ import pytest
 
 from p2p.backend.fetch import Fetch
 from p2p.backend.leases import LeaseLimits
+from p2p.keys import join_keys
 from p2p.wire.messages import Explain, Explained, FetchReports, Finding, Why
 from p2p_controller.cli.reasons import is_explained
 from tests.unit.backend.builders import (
@@ -23,7 +24,7 @@ from tests.unit.backend.builders import (
 from tests.unit.backend.shell import Shell
 from tests.unit.controller.instances import LAYOUT as CONTROLLER_LAYOUT
 from tests.unit.controller.instances import NAMESPACE as CONTROLLER_NAMESPACE
-from tests.unit.controller.instances import Controller, Instance, join_keys, keys
+from tests.unit.controller.instances import Controller, Instance, keys
 
 KEYS = prompt(4)
 Stage = Callable[[], Explained]

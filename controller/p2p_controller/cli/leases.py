@@ -1,21 +1,17 @@
 """``p2p-controller leases``: asks the instances themselves; the controller knows no leases."""
 
 import argparse
+import asyncio
 from contextlib import closing
-from typing import TYPE_CHECKING
 
-from p2p.errors import PeerUnreachableError
 from p2p.wire.context import WireContext
-from p2p.wire.decoders import PEER_REPLIES
-from p2p.wire.messages import InstanceView, LeaseList, ListLeases
-from p2p.wire.requester import Requester
+from p2p.wire.messages import Refusal
 from p2p_controller.cli.asking import connect, keys_of
 from p2p_controller.cli.exit_code import ExitCode
 from p2p_controller.cli.output import Table, write_json, write_line, write_table
+from p2p_controller.client import RequestRefusedError
+from p2p_controller.lending import ask_leases, named_views
 from p2p_controller.views import LeaseReport
-
-if TYPE_CHECKING:
-    from p2p.wire.messages import LeaseView
 
 _MIB = 1 << 20
 
@@ -23,36 +19,16 @@ _MIB = 1 << 20
 def run(arguments: argparse.Namespace) -> ExitCode:
     """Prints one row a lease; fails if an instance did not answer."""
     with connect(arguments) as client:
-        views = [
-            view
-            for view in client.instances().instances
-            if arguments.instance in {"", view.instance}
-        ]
-    report = _ask_all(views, arguments)
+        views = named_views(client.instances(), arguments.instance)
+    if isinstance(views, Refusal):
+        raise RequestRefusedError(arguments.controller, views)
+    with closing(WireContext(keys_of(arguments))) as wire:
+        report = asyncio.run(ask_leases(wire, views, arguments.timeout))
     if arguments.json:
         write_json(report)
     else:
         _write(report)
     return ExitCode.FAILED if report.silent else ExitCode.OK
-
-
-def _ask_all(views: list[InstanceView], arguments: argparse.Namespace) -> LeaseReport:
-    found: dict[str, tuple[LeaseView, ...]] = {}
-    silent: list[str] = []
-    with closing(WireContext(keys_of(arguments))) as wire:
-        for view in views:
-            requester = Requester(wire, view.address, PEER_REPLIES, view.public_key)
-            try:
-                answer = requester.request(ListLeases(), arguments.timeout)
-            except PeerUnreachableError:
-                answer = None
-            finally:
-                requester.close()
-            if isinstance(answer, LeaseList):
-                found[view.instance] = answer.leases
-            else:
-                silent.append(view.instance)
-    return LeaseReport(found, tuple(silent))
 
 
 def _write(report: LeaseReport) -> None:

@@ -10,8 +10,8 @@ import msgspec
 from p2p.errors import PeerUnreachableError, ProtocolError
 from p2p.wire.context import WireContext
 from p2p.wire.messages import ControllerReply, Message, Refusal
-from p2p_controller.http.line import Line
 from p2p_controller.http.problems import Problem, ProblemError, refused, silent
+from p2p_controller.line import Line
 
 ANSWER_S = 3.0
 R = TypeVar("R", bound=msgspec.Struct)

@@ -16,7 +16,7 @@ from p2p.wire.decoders import CONTROLLER_REPLIES
 from p2p_controller.http.app import make_app
 from p2p_controller.http.asking import Asking
 from p2p_controller.http.gate import Gate, load_token
-from p2p_controller.http.line import Line
+from p2p_controller.line import Line
 from p2p_controller.settings import ControllerSettings, http_host_and_port
 
 logger = logging.getLogger(__name__)

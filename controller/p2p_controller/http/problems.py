@@ -6,6 +6,7 @@ from http import HTTPStatus
 import msgspec
 
 from p2p.wire.messages import Refusal, RefusalCode
+from p2p_controller.refusals import sentence_of
 
 _MAX_TEXT = 256
 _STATUS_BY_CODE = {
@@ -69,12 +70,9 @@ def bad_value(field: str, value: object, expected: str) -> ProblemError:
 def refused(refusal: Refusal) -> ProblemError:
     """Returns the problem that a refusal of the controller is: 404, 409, 422 or 503."""
     status = _STATUS_BY_CODE.get(refusal.code, HTTPStatus.CONFLICT)
-    sentence = [f"refused, {refusal.code.value}"]
-    sentence += [f"{refusal.field} = {refusal.theirs!r}"] if refusal.field else []
-    sentence += [f"the controller has {refusal.ours!r}"] if refusal.ours else []
     problem = Problem(
         code=refusal.code.value,
-        message=": ".join(sentence),
+        message=sentence_of(refusal),
         field=refusal.field,
         ours=refusal.ours,
         theirs=refusal.theirs,
