@@ -2,7 +2,14 @@
 
 import msgspec
 
-from p2p.wire.messages import LeaseView, Located
+from p2p.wire.messages import (
+    InstanceList,
+    InstanceView,
+    LeaseView,
+    Located,
+    Refusal,
+    RefusalCode,
+)
 
 
 class LeaseReport(msgspec.Struct, frozen=True):
@@ -34,3 +41,11 @@ class LocateReport(msgspec.Struct, frozen=True):
     def of(cls, located: Located, num_keys: int) -> "LocateReport":
         """Returns the report of an answer about so many keys."""
         return cls(num_keys, sum(run.count for run in located.runs), located)
+
+
+def named_views(listed: InstanceList, instance: str) -> list[InstanceView] | Refusal:
+    """Returns all instances, or the one that is named."""
+    views = [view for view in listed.instances if instance in {"", view.instance}]
+    if instance and not views:
+        return Refusal(code=RefusalCode.UNKNOWN_INSTANCE, field="instance", theirs=instance)
+    return views

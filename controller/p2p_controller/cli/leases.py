@@ -10,8 +10,8 @@ from p2p_controller.cli.asking import connect, keys_of
 from p2p_controller.cli.exit_code import ExitCode
 from p2p_controller.cli.output import Table, write_json, write_line, write_table
 from p2p_controller.client import RequestRefusedError
-from p2p_controller.lending import ask_leases, named_views
-from p2p_controller.views import LeaseReport
+from p2p_controller.lending import ask_leases
+from p2p_controller.views import LeaseReport, named_views
 
 _MIB = 1 << 20
 

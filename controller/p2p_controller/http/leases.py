@@ -7,8 +7,8 @@ import msgspec
 from p2p.wire.messages import InstanceList, ListInstances, Refusal
 from p2p_controller.http.asking import Asking, ask_controller
 from p2p_controller.http.problems import refused
-from p2p_controller.lending import ask_leases, named_views
-from p2p_controller.views import LeaseReport
+from p2p_controller.lending import ask_leases
+from p2p_controller.views import LeaseReport, named_views
 
 _ANSWER_S = 2.0
 
