@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PYTHONPATH =
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format tests bench clean
+.PHONY: help demo test check format tests bench bench-kernels clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -49,3 +49,6 @@ bench: $(READY)  ## The benchmarks, one after the other
 	$(BIN)/python tests/bench/striping.py
 	$(BIN)/python tests/bench/hot.py
 	$(BIN)/python tests/bench/directory.py
+
+bench-kernels: $(READY)  ## Gather and scatter by every implementation: JSON, a table and a plot in build/
+	$(BIN)/python tests/bench/kernels.py --out build/bench-kernels

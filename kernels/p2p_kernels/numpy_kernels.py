@@ -22,7 +22,6 @@ from p2p_kernels.plan import SKIP_BLOCK, CopyPlan, CopyShape
 from p2p_kernels.rows import RowMap, row_map
 
 Rows = npt.NDArray[np.void]
-_MAX_THREADS = 4
 
 
 class _Part(NamedTuple):
@@ -140,10 +139,11 @@ class ThreadedNumpyCopier(NumpyCopier):
     """
 
     name = "numpy-threads"
+    max_threads = 4
 
     def __init__(self, memory: PageMemory) -> None:
         super().__init__(memory)
-        self.num_threads = min(_MAX_THREADS, len(os.sched_getaffinity(0)))
+        self.num_threads = min(self.max_threads, len(os.sched_getaffinity(0)))
         if self.num_threads < 2:
             raise ArgumentError("processors", self.num_threads, "threads need two of them")
         self._threads = ThreadPoolExecutor(self.num_threads - 1, "p2p-kernels")
