@@ -19,7 +19,7 @@ from p2p_kernels.memory import PageMemory
 from p2p_kernels.plan import CopyPlan, CopyShape
 
 _log = logging.getLogger(__name__)
-_CLEARLY_FASTER = 0.9
+_CLEARLY_FASTER = 0.8
 
 CostKey: TypeAlias = tuple[LayoutKind, Direction]
 _ShapeKey: TypeAlias = tuple[object, ...]
@@ -46,7 +46,7 @@ class AdaptiveCopier:
     Args:
         memory: the paged cache.
         candidates: at least one. Those with measured costs go before those without; a later one
-            must be a tenth faster, as it takes threads or memory, or is a last resort.
+            must be a fifth faster, as it takes threads or memory, or is a last resort.
     """
 
     name = "auto"

@@ -1,8 +1,8 @@
 """Measures what copies cost on this machine, on scratch memory, within a budget.
 
-A candidate is measured at every point of a small grid of spans and row counts, each the median of
-five copies of other blocks; the constants of `Cost` are fitted to that. One that cannot finish in
-its share of the budget gets no cost, and is not chosen before those that have one.
+Candidates are measured in turns at every point of a small grid of spans and row counts, each the
+median of five copies of other blocks; the constants of `Cost` are fitted to that. One that is far
+behind is measured no further, and when the budget is spent, the points that all have seen must do.
 """
 
 import logging
@@ -19,7 +19,7 @@ import numpy as np
 from p2p.errors import LocalError
 from p2p_kernels.base import Slot
 from p2p_kernels.cost_file import Costs
-from p2p_kernels.costs import Cost, Direction, LayoutKind, fitted, work_of
+from p2p_kernels.costs import Direction, LayoutKind, fitted, work_of
 from p2p_kernels.machine import synchronize
 from p2p_kernels.memory import PageMemory
 from p2p_kernels.plan import CopyPlan, plan_blocks
@@ -33,8 +33,12 @@ PLAIN_COPY = "copy"
 """The name under which a plain copy of as many bytes is measured, to compare with."""
 
 _log = logging.getLogger(__name__)
+_Samples: TypeAlias = "tuple[list[Work], list[float]]"
 Run: TypeAlias = Callable[[CopyPlan, Sequence[Slot]], None]
 _REPEATS = 5
+_PATIENCE = 5.0
+_FEWEST_POINTS = 5
+_STEP = 5
 _SPANS = {
     LayoutKind.BLOCKS: (4 << 10, 32 << 10, 256 << 10),
     LayoutKind.ROWS: (64, 256, 1024),
@@ -55,11 +59,18 @@ class Calibration:
     Args:
         device: as torch writes it.
         clock: monotonic seconds.
+        patience: how many times slower than the fastest one may be and be measured further.
     """
 
-    def __init__(self, device: str, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self,
+        device: str,
+        clock: Callable[[], float] = time.perf_counter,
+        patience: float = _PATIENCE,
+    ) -> None:
         self._device = device
         self._clock = clock
+        self._patience = patience
 
     @cached_property
     def _scratch(self) -> Scratch:
@@ -68,40 +79,51 @@ class Calibration:
     def measure(
         self, names: Sequence[str], kind: LayoutKind, direction: Direction, budget_s: float
     ) -> Costs:
-        """Returns the costs of implementations; none for one that was too slow or cannot run.
+        """Returns the costs of implementations, without those that cannot copy.
+
+        If the budget is spent too early to say something of any, the result is empty.
 
         Args:
-            names: implementations, or `PLAIN_COPY`; each has an equal share of what is left.
+            names: implementations, or `PLAIN_COPY`.
             kind: of layouts.
             direction: which way.
             budget_s: when to stop. A copy that has begun is waited for.
         """
-        costs: Costs = {}
         end = self._clock() + budget_s
-        for number, name in enumerate(names):
-            now = self._clock()
-            deadline = now + (end - now) / (len(names) - number)
-            costs[name] = self._cost(name, kind, direction, deadline)
-        return costs
-
-    def _cost(
-        self, name: str, kind: LayoutKind, direction: Direction, deadline: float
-    ) -> Cost | None:
-        works: list[Work] = []
-        seconds: list[float] = []
-        for point in _grid(kind):
+        found: dict[str, _Samples] = {name: ([], []) for name in names}
+        running = list(names)
+        for number, point in enumerate(_grid(kind)):
             case = self._scratch.case(kind, point)
+            work = work_of(plan_blocks(case.shape, [0] * case.shape.blocks.size))
+            taken = self._race(running, case, direction, end)
+            if taken is None and number < _FEWEST_POINTS:
+                return {}
+            if taken is None:
+                break
+            for name, seconds in taken.items():
+                found[name][0].append(work)
+                found[name][1].append(seconds)
+            fastest = min(taken.values(), default=math.inf)
+            running = [name for name in taken if taken[name] <= fastest * self._patience]
+        return {name: fitted(*samples) for name, samples in found.items() if samples[0]}
+
+    def _race(
+        self, names: Sequence[str], case: Case, direction: Direction, end: float
+    ) -> dict[str, float] | None:
+        """Returns the seconds of those that can copy; none if the time is over before all did."""
+        taken: dict[str, float] = {}
+        for name in names:
+            limit = min(taken.values(), default=math.inf) * self._patience
             try:
                 run = self._runner(name, case.memory, direction)
-                taken = self._median(run, case, direction, deadline)
+                seconds = self._median(run, case, direction, (end, limit))
             except LocalError as error:
-                _log.debug("%s is not measured on %s: %s", name, self._device, error)
+                _log.info("%s cannot copy on %s: %s", name, self._device, error)
+                continue
+            if seconds is None:
                 return None
-            if taken is None:
-                return None
-            works.append(work_of(plan_blocks(case.shape, [0] * case.shape.blocks.size)))
-            seconds.append(taken)
-        return fitted(works, seconds)
+            taken[name] = seconds
+        return taken
 
     def _runner(self, name: str, memory: PageMemory, direction: Direction) -> Run:
         if name == PLAIN_COPY:
@@ -109,23 +131,31 @@ class Calibration:
         copier = create(memory, Implementation(name))
         return copier.gather if direction.is_gather else copier.scatter
 
-    def _median(self, run: Run, case: Case, direction: Direction, deadline: float) -> float | None:
+    def _median(
+        self, run: Run, case: Case, direction: Direction, end_and_limit: tuple[float, float]
+    ) -> float | None:
+        """Returns the median of some copies, or one that is beyond the limit; none if too late."""
+        end, limit = end_and_limit
         taken: list[float] = []
         for seed in range(_REPEATS + 1):  # the first one prepares and is not counted
             plan, slots = self._scratch.copy(case, direction, seed)
             synchronize(self._device)
             start = self._clock()
-            if start > deadline:
+            if start > end:
                 return None
             run(plan, slots)
             synchronize(self._device)
             taken.append(self._clock() - start)
+            if seed and taken[-1] > limit:
+                return taken[-1]
         return statistics.median(taken[1:])
 
 
 def _grid(kind: LayoutKind) -> list[Point]:
     points = [Point(*sizes) for sizes in product(_SPANS[kind], _PLANES, _ROWS[kind])]
-    return [point for point in points if math.prod(point) <= _MOST_BYTES]
+    small = [point for point in points if math.prod(point) <= _MOST_BYTES]
+    # In steps, so that the first ones differ in all sizes, if no more of them can be measured.
+    return [small[number * _STEP % len(small)] for number in range(len(small))]
 
 
 def _copy_plainly(pages: Slot, direction: Direction, plan: CopyPlan, slots: Sequence[Slot]) -> None:

@@ -52,7 +52,7 @@ def open_adaptive(
             _add(copiers, memory, name)
     candidates = []
     for name, copier in copiers.items():
-        by_key = {key: cost for key, costs in known.items() if (cost := costs.get(name))}
+        by_key = {key: costs[name] for key, costs in known.items() if name in costs}
         candidates.append(Candidate(copier, ENTRIES[name].seed, by_key))
     return AdaptiveCopier(memory, candidates)
 

@@ -24,8 +24,8 @@ _log = logging.getLogger(__name__)
 _VERSION = 1
 _LOCK_WAIT_S = 1.0
 
-Costs: TypeAlias = dict[str, Cost | None]
-"""Costs by implementation; none of one that was too slow to be measured in its time."""
+Costs: TypeAlias = dict[str, Cost]
+"""Costs by implementation."""
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from p2p_kernels.plan import CopyPlan, CopyShape
 from p2p_kernels.rows import row_map
 
+_CONSTANTS = 4
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
 
 
@@ -91,18 +92,24 @@ def work_of(plan: CopyPlan) -> Work:
 def fitted(works: list[Work], seconds: list[float]) -> Cost:
     """Returns the constants that fit measured copies best, by relative error; none is negative.
 
+    Of too few copies all time is taken to be that of bytes.
+
     Args:
-        works: N sizes of copies.
+        works: N sizes of copies, at least one.
         seconds: N times, above zero.
     """
+    if len(works) < _CONSTANTS:
+        return Cost(
+            byte_s=max(time / work.bytes for work, time in zip(works, seconds, strict=True))
+        )
     terms_N4 = np.array([(1, *work) for work in works], float) / np.array(seconds)[:, None]
-    used = list(range(4))
+    used = list(range(_CONSTANTS))
     while True:
         found = _solve(terms_N4[:, used])
         if not len(found) or found.min() >= 0:
             break
         used.pop(int(found.argmin()))
-    constants = [0.0] * 4
+    constants = [0.0] * _CONSTANTS
     for term, value in zip(used, found.tolist(), strict=True):
         constants[term] = value
     return Cost(*constants)

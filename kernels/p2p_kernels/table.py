@@ -57,10 +57,7 @@ def cost_table(
     if not costs:
         return [head, "  not measured"]
     lines = [head, f"{'':{_NAME_WIDTH}}" + "".join(f"{_size(span):{_WIDTH}}" for span in spans)]
-    for name, cost in costs.items():
-        if cost is None:
-            lines.append(f"{name:{_NAME_WIDTH}}too slow for its share of the budget, or cannot run")
-            continue
+    for name in costs:
         cells = [_cell(name, costs, _work(span)) for span in spans]
         lines.append(f"{name:{_NAME_WIDTH}}" + "".join(f"{cell:{_WIDTH}}" for cell in cells))
     chosen = [_chosen(costs, why_not, _work(span)) for span in spans]
@@ -69,10 +66,7 @@ def cost_table(
 
 
 def _cell(name: str, costs: Costs, work: Work) -> str:
-    cost, plain = costs[name], costs.get(PLAIN_COPY)
-    if cost is None:
-        return ""
-    seconds = cost.seconds(work)
+    plain, seconds = costs.get(PLAIN_COPY), costs[name].seconds(work)
     speed = f"{work.bytes / seconds / 1e9:.2f}"
     if plain is None or name == PLAIN_COPY:
         return speed
@@ -80,8 +74,8 @@ def _cell(name: str, costs: Costs, work: Work) -> str:
 
 
 def _chosen(costs: Costs, why_not: Mapping[Implementation, str], work: Work) -> str:
-    names = [name for name in ENTRIES if not why_not[name] and costs.get(name)]
-    found = [cost.seconds(work) for name in names if (cost := costs[name])]
+    names = [name for name in ENTRIES if not why_not[name] and name in costs]
+    found = [costs[name].seconds(work) for name in names]
     return names[cheapest(found)] if names else "-"
 
 

@@ -34,6 +34,10 @@ def test_no_constant_is_negative(seconds):
     assert all(found.seconds(work) > 0 for work in WORKS)
 
 
+def test_of_few_copies_all_is_bytes():
+    assert fitted([Work(1, 2, 100), Work(1, 4, 1000)], [1.0, 5.0]) == Cost(byte_s=0.01)
+
+
 def _page(axes, shape):
     return PageMemory.of_tensors(np.zeros(shape, "u2"), axes).spec
 
@@ -68,7 +72,7 @@ def test_costs_are_kept(tmp_path):
     path = tmp_path / "deep" / "kernels.json"
     file = CostFile(path)
     assert file.load("cpu", *GATHER) == {}
-    file.save("cpu", *GATHER, {"numpy": Cost(1, 2, 3, 4), "torch": None})
+    file.save("cpu", *GATHER, {"numpy": Cost(1, 2, 3, 4), "torch": Cost(9)})
     file.save("cpu", *GATHER, {"torch": Cost(5)})
     file.save("gpu", *GATHER, {"torch": Cost(6)})
     assert CostFile(path).load("cpu", *GATHER) == {"numpy": Cost(1, 2, 3, 4), "torch": Cost(5)}
