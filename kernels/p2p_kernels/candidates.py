@@ -43,12 +43,8 @@ def open_adaptive(
     }
     if shape is not None and settings.calibration == "budget":
         _measure_missing(known, list(copiers), layout_kind(shape), device, settings)
-    for name, entry in ENTRIES.items():
-        if (
-            entry.starts_slowly
-            and _is_loaded(name)
-            and any(name in each for each in known.values())
-        ):
+    for name in _measured_slow_ones(known):
+        if device != "cpu" or _is_loaded(name):
             _add(copiers, memory, name)
     candidates = []
     for name, copier in copiers.items():
@@ -91,6 +87,11 @@ def _quick_copiers(memory: PageMemory) -> dict[Implementation, Copier]:
         if not entry.starts_slowly and _is_loaded(name):
             _add(copiers, memory, name)
     return copiers
+
+
+def _measured_slow_ones(known: dict[CostKey, Costs]) -> list[Implementation]:
+    measured = {name for costs in known.values() for name in costs}
+    return [name for name, entry in ENTRIES.items() if entry.starts_slowly and name in measured]
 
 
 def _is_loaded(name: Implementation) -> bool:
