@@ -180,7 +180,7 @@ def test_on_a_gpu(on_device):
     tensor = torch.arange(2 * 4 * 2 * 3 * 8, dtype=torch.int16).view(2, 4, 2, 3, 8)
     host = _small_cache(tensor, Implementation.REFERENCE)
     device = _small_cache(tensor.cuda(), Implementation.AUTO)
-    assert device.implementation is Implementation.TORCH
+    assert device.implementation is not Implementation.NUMPY
     expected = np.zeros(host.chunk.chunk_bytes, np.uint8)
     host.gather([2, 0], [expected])
     slot = torch.zeros(host.chunk.chunk_bytes, dtype=torch.uint8)
