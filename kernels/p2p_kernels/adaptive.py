@@ -20,6 +20,7 @@ from p2p_kernels.plan import CopyPlan, CopyShape
 
 _log = logging.getLogger(__name__)
 _CLEARLY_FASTER = 0.8
+_MOST_PROVEN = 256
 
 CostKey: TypeAlias = tuple[LayoutKind, Direction]
 _ShapeKey: TypeAlias = tuple[object, ...]
@@ -58,6 +59,8 @@ class AdaptiveCopier:
         """Why an implementation is not used any more, by its name."""
         self._checked: set[tuple[str, _ShapeKey]] = set()
         self._kinds: dict[_ShapeKey, LayoutKind] = {}
+        # By the identity of the shape, which nearly all copies share; kept alive by the value.
+        self._proven: dict[tuple[int, int, Direction], tuple[CopyShape, Copier]] = {}
 
     def gather(self, plan: CopyPlan, slots: Sequence[Slot]) -> None:
         """See `Copier.gather`."""
@@ -86,16 +89,29 @@ class AdaptiveCopier:
     def _copy(self, plan: CopyPlan, slots: Sequence[Slot], direction: Direction) -> None:
         if not plan.num_chunks:
             return
+        size = (id(plan.shape), plan.num_chunks, direction)
+        proven = self._proven.get(size)
+        if proven is not None and proven[1].name not in self.struck:
+            _run(proven[1], plan, slots, direction)
+            return
+        if len(self._proven) >= _MOST_PROVEN:
+            self._proven.clear()
+        self._proven[size] = plan.shape, self._copy_and_prove(plan, slots, direction)
+
+    def _copy_and_prove(
+        self, plan: CopyPlan, slots: Sequence[Slot], direction: Direction
+    ) -> Copier:
+        """Copies; returns the copier that did, and that may do so again unchecked."""
         while True:
             copier = self.choice(plan, direction)
             key = (copier.name, (direction, *_shape_key(plan.shape)))
             if key in self._checked:
                 _run(copier, plan, slots, direction)
-                return
+                return copier
             wrong = self._first_copy(copier, plan, slots, direction)
             if wrong is None:
                 self._checked.add(key)
-                return
+                return copier
             self.struck[copier.name] = wrong
             _log.warning(
                 "%s is not used for kernels on %s any more: %s",

@@ -22,6 +22,7 @@ from p2p_kernels.registry import ENTRIES, Implementation, create
 from p2p_kernels.settings import KernelSettings, cost_path
 
 _log = logging.getLogger(__name__)
+_FEWEST_TO_CHOOSE_FROM = 2
 
 
 def open_adaptive(
@@ -36,13 +37,14 @@ def open_adaptive(
     """
     file, device = CostFile(cost_path(settings)), memory.spec.device
     copiers = _quick_copiers(memory)
+    if shape is not None and settings.calibration == "budget":
+        budget_s = settings.calibration_budget_s
+        _measure_missing(file, list(copiers), layout_kind(shape), device, budget_s)
     known = {
         (kind, way): file.load(device_key(device), kind, way)
         for kind in LayoutKind
         for way in directions(device)
     }
-    if shape is not None and settings.calibration == "budget":
-        _measure_missing(known, list(copiers), layout_kind(shape), device, settings)
     for name in _measured_slow_ones(known):
         if device != "cpu" or _is_loaded(name):
             _add(copiers, memory, name)
@@ -59,26 +61,40 @@ def directions(device: str) -> list[Direction]:
 
 
 def _measure_missing(
-    known: dict[CostKey, Costs],
+    file: CostFile,
     names: list[Implementation],
     kind: LayoutKind,
     device: str,
-    settings: KernelSettings,
+    budget_s: float,
 ) -> None:
-    """Measures what has no costs yet, adds it to what is known, and keeps it."""
-    start, calibration = time.monotonic(), Calibration(device)
+    """Measures what has no costs yet, and keeps it.
+
+    One process at a time: others wait for its file, which then says what they need.
+    """
+    end, key = time.monotonic() + budget_s, device_key(device)
     ways = directions(device)
-    for number, way in enumerate(ways):
-        costs = known[kind, way]
-        missing = [name for name in names if name not in costs]
-        missing = [name for name in missing if name is not Implementation.REFERENCE]
-        if not missing or len(costs) + len(missing) < 2:
-            continue
-        left_s = settings.calibration_budget_s - (time.monotonic() - start)
-        found = calibration.measure(missing, kind, way, left_s / (len(ways) - number))
-        known[kind, way] = costs | found
-        CostFile(cost_path(settings)).save(device_key(device), kind, way, found)
-        _log.info("measured costs of kernels on %s, %s %s: %s", device, kind, way, found)
+    if not any(_missing(file.load(key, kind, way), names) for way in ways):
+        return
+    calibration = Calibration(device)
+    try:
+        with file.turn(budget_s):
+            for number, way in enumerate(ways):
+                missing = _missing(file.load(key, kind, way), names)
+                share_s = (end - time.monotonic()) / (len(ways) - number)
+                if missing and share_s > 0:
+                    found = calibration.measure(missing, kind, way, share_s)
+                    file.save(key, kind, way, found)
+                    _log.info("costs of kernels on %s, %s %s: %s", device, kind, way, found)
+    except TimeoutError as error:
+        _log.info("costs of kernels are not measured: %s", error)
+
+
+def _missing(known: Costs, names: list[Implementation]) -> list[Implementation]:
+    """Returns who has no costs yet; nobody if there is no choice."""
+    candidates = [name for name in names if name is not Implementation.REFERENCE]
+    if len(candidates) < _FEWEST_TO_CHOOSE_FROM:
+        return []
+    return [name for name in candidates if name not in known]
 
 
 def _quick_copiers(memory: PageMemory) -> dict[Implementation, Copier]:

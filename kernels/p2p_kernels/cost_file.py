@@ -42,24 +42,45 @@ class CostFile:
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
+        self._own: dict[tuple[str, str], Costs] = {}
 
     def load(self, device: str, kind: LayoutKind, direction: Direction) -> Costs:
         """Returns the costs that were measured, empty if none were."""
-        return self._read().devices.get(device, {}).get(f"{kind}/{direction}", {})
+        case = f"{kind}/{direction}"
+        kept = self._read().devices.get(device, {}).get(case, {})
+        return kept | self._own.get((device, case), {})
 
     def save(self, device: str, kind: LayoutKind, direction: Direction, costs: Costs) -> None:
-        """Adds costs; those of the same implementations before are replaced."""
+        """Adds costs; those of the same implementations before are replaced.
+
+        What cannot be written is known to this object all the same.
+        """
+        case = f"{kind}/{direction}"
+        self._own[device, case] = self._own.get((device, case), {}) | costs
         if self.path is None or not costs:
             return
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with _locked(self.path.with_suffix(".lock")):
+            with _locked(self.path.with_suffix(".lock"), _LOCK_WAIT_S):
                 by_device = self._read().devices
                 by_case = by_device.setdefault(device, {})
-                by_case[f"{kind}/{direction}"] = by_case.get(f"{kind}/{direction}", {}) | costs
+                by_case[case] = by_case.get(case, {}) | costs
                 _replace(self.path, msgspec.json.encode(_File(_VERSION, by_device)))
         except OSError as error:
             _log.warning("measured costs of kernels are not kept in %s: %s", self.path, error)
+
+    @contextmanager
+    def turn(self, wait_s: float) -> Iterator[None]:
+        """Holds other processes off measuring, which would slow each other down.
+
+        Raises:
+            TimeoutError: it was not this process's turn in time.
+        """
+        if self.path is None or not _can_write(self.path.parent):
+            yield
+            return
+        with _locked(self.path.with_suffix(".measuring"), wait_s):
+            yield
 
     def _read(self) -> _File:
         if self.path is not None:
@@ -70,6 +91,14 @@ class CostFile:
             except (OSError, ValueError, RecursionError) as error:
                 _log.warning("costs of kernels in %s are ignored: %s", self.path, error)
         return _File(_VERSION, {})
+
+
+def _can_write(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK)
 
 
 def _decoded(content: bytes) -> _File:
@@ -91,7 +120,7 @@ def _replace(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(path: Path, wait_s: float) -> Iterator[None]:
     """Holds a lock among processes and threads.
 
     Raises:
@@ -99,14 +128,14 @@ def _locked(path: Path) -> Iterator[None]:
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        _wait_for_lock(descriptor, path)
+        _wait_for_lock(descriptor, path, wait_s)
         yield
     finally:
         os.close(descriptor)
 
 
-def _wait_for_lock(descriptor: int, path: Path) -> None:
-    deadline = time.monotonic() + _LOCK_WAIT_S
+def _wait_for_lock(descriptor: int, path: Path, wait_s: float) -> None:
+    deadline = time.monotonic() + wait_s
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -4,6 +4,7 @@ import logging
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -174,6 +175,39 @@ def test_each_layout_and_direction_is_checked():
     assert not by_head[:, [0, 2]].any()
 
 
+def test_what_was_proven_is_not_remembered_for_ever():
+    memory = _memory()
+    copier = _adaptive(memory, (NumpyCopier(memory), Cost(1.0), {}))
+    for _ in range(1000):  # each plan is of a shape of its own
+        _gathered(memory, copier)
+    assert len(copier._proven) <= 256
+
+
+def test_one_that_was_proven_is_struck_everywhere():
+    """What is wrong with one shape is not used for another either, though it was right there."""
+
+    class WrongForSlices(NumpyCopier):
+        name = "torch"
+
+        def gather(self, plan, slots):
+            super().gather(plan, slots)
+            calls.append(plan.shape.heads.count)
+            if plan.shape.heads.count == 1:
+                slots[0][:] = 0
+
+    calls: list[int] = []
+    memory = _memory(fill=7)
+    copier = _adaptive(
+        memory, (WrongForSlices(memory), Cost(1.0), {}), (NumpyCopier(memory), Cost(2.0), {})
+    )
+    whole = copy_plan(memory.spec, CHUNK, [3, 0])
+    part = copy_plan(memory.spec, CHUNK, [3, 0], HeadRange(0, 0, 1))
+    slot = np.zeros(CHUNK.chunk_bytes, np.uint8)
+    for plan in (whole, whole, part, whole):
+        gather(plan, [slot], copier)
+    assert calls == [3, 3, 1]
+
+
 def test_when_all_are_struck_it_says_why():
     memory = _memory()
     copier = _adaptive(memory, (FailingCopier(memory), Cost(1.0), {}))
@@ -270,6 +304,45 @@ def test_opening_measures_once(tmp_path):
     _open(_settings(path, calibration_budget_s=20.0))
     assert path.stat().st_mtime_ns == before
     assert CostFile(path).load(device_key("cpu"), LayoutKind.BLOCKS, Direction.GATHER) == {}
+
+
+def _costs_in(cache):
+    return {each.copier.name: dict(each.costs) for each in cache._copier.candidates}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", ["none", "file/kernels.json"])
+def test_costs_that_cannot_be_kept_are_used(tmp_path, path, monkeypatch, caplog):
+    (tmp_path / "file").write_text("")
+    monkeypatch.chdir(tmp_path)
+    opened = _open(_settings(path, calibration_budget_s=20.0))
+    assert (LayoutKind.ROWS, Direction.GATHER) in _costs_in(opened)["numpy"]
+    assert ("are not kept" in caplog.text) is (path != "none")
+
+
+def test_only_one_process_measures_at_a_time(tmp_path):
+    path = tmp_path / "kernels.json"
+    with CostFile(path).turn(0.0):
+        opened = _open(_settings(path, calibration_budget_s=0.05))
+        assert not any(_costs_in(opened).values())
+        with pytest.raises(TimeoutError), CostFile(path).turn(0.0):
+            pass
+    assert not path.exists()
+
+
+@pytest.mark.slow
+def test_what_another_process_measures_meanwhile_is_taken(tmp_path):
+    path = tmp_path / "kernels.json"
+    quick = [name for name, entry in ENTRIES.items() if not entry.starts_slowly]
+    others = {str(name): Cost(0.1 if name == "torch" else 1.0) for name in quick}
+    with ThreadPoolExecutor(1) as threads:
+        with CostFile(path).turn(0.0):
+            opening = threads.submit(_open, _settings(path, calibration_budget_s=20.0))
+            for way in WAYS:
+                CostFile(path).save(device_key("cpu"), LayoutKind.ROWS, way, others)
+        opened = opening.result()
+    assert opened.implementation is Implementation.TORCH
+    assert _costs_in(opened)["numpy"] == {(LayoutKind.ROWS, way): Cost(1.0) for way in WAYS}
 
 
 def test_without_calibration_nothing_is_measured(tmp_path):

@@ -158,7 +158,7 @@ def test_slots_may_be_unaligned_and_of_torch(implementation):
     assert not target[:, [0, 2]].any()
 
 
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("implementation", [*IMPLEMENTATIONS, Implementation.AUTO])
 def test_threads_share_a_cache(implementation):
     tensor = torch.arange(2 * 4 * 2 * 3 * 8, dtype=torch.int16).view(2, 4, 2, 3, 8)
     cache = _small_cache(tensor, implementation)
