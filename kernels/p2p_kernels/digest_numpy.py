@@ -61,6 +61,19 @@ def xxh3_64(inputs: Uint8s, seed: int = 0) -> Uint64s:
     return _up_to_240(inputs, seed) if num_bytes <= 240 else _long(inputs, seed)
 
 
+def kernel_words() -> Uint64s:
+    """Returns (56,) what kernels for long inputs with seed 0 look up, in words.
+
+    24 of the secret, then 8 each: its last words, for scrambling; those of the last stripe; those
+    of merging; the lanes' first values.
+    """
+    starts = [*range(0, len(_SECRET), 8)]
+    starts += [len(_SECRET) - _STRIPE_BYTES + 8 * lane for lane in range(8)]
+    starts += [len(_SECRET) - _STRIPE_BYTES - 7 + 8 * lane for lane in range(8)]
+    starts += [11 + 8 * lane for lane in range(8)]
+    return np.array([*map(_secret, starts), *_LANES], np.uint64)
+
+
 def _up_to_16(inputs: Uint8s, seed: int) -> Uint64s:
     num_bytes = inputs.shape[1]
     if num_bytes > 8:

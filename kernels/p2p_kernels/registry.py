@@ -25,6 +25,10 @@ class Implementation(StrEnum):
     NUMPY_THREADS = "numpy-threads"
     TORCH = "torch"
     COMPILE = "compile"
+    TRITON = "triton"
+    CUDA = "cuda"
+    DMA = "dma"
+    VENDOR = "vendor"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,22 @@ ENTRIES: dict[Implementation, Entry] = {  # those that need more, or are a last 
     Implementation.COMPILE: Entry(
         "p2p_kernels.compile_kernels:CompiledCopier",
         ("cpu", "cuda"), _TORCH, Cost(2e-5, 5e-5, 1e-8, 2e-10), starts_slowly=True,
+    ),
+    Implementation.TRITON: Entry(
+        "p2p_kernels.triton_kernels:TritonCopier",
+        ("cuda",), ("torch", "triton"), Cost(4e-5, 0, 1e-10, 1e-12), starts_slowly=True,
+    ),
+    Implementation.CUDA: Entry(
+        "p2p_kernels.cuda_kernels:CudaCopier",
+        ("cuda",), ("torch", "cupy"), Cost(3e-5, 0, 1e-10, 1e-12), starts_slowly=True,
+    ),
+    Implementation.DMA: Entry(
+        "p2p_kernels.dma_kernels:DmaCopier",
+        ("cuda",), ("torch", "cuda"), Cost(2e-5, 0, 1e-6, 1e-12),
+    ),
+    Implementation.VENDOR: Entry(
+        "p2p_kernels.vendor_kernels:VendorCopier",
+        ("npu", "mlu"), _TORCH, Cost(2e-5, 5e-5, 0, 2e-12),
     ),
     Implementation.REFERENCE: Entry(
         "p2p_kernels.reference:ReferenceCopier", _HOST, seed=Cost(5e-6, 5e-6, 5e-7, 2e-10)

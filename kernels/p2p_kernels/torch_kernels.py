@@ -47,7 +47,7 @@ class TorchCopier:
             else:
                 self._gather_rows(rows, planes, plan.block_ids[chunk], target)
             if target is not wanted:
-                _copy_span(plan.shape, target, wanted)
+                copy_span(plan.shape, target, wanted)
 
     def scatter(self, plan: CopyPlan, slots: Sequence[Slot]) -> None:
         """See `Copier.scatter`."""
@@ -56,7 +56,7 @@ class TorchCopier:
             given = as_tensor(slot)
             source = self._on_device(given)
             if source is not given:
-                _copy_span(plan.shape, given, source)
+                copy_span(plan.shape, given, source)
             if rows is None:
                 for page_piece, chunk_piece in self._pieces(plan, chunk, source):
                     page_piece.copy_(chunk_piece)
@@ -159,7 +159,7 @@ def as_tensor(slot: Slot) -> torch.Tensor:
     return torch.from_numpy(host_bytes(slot.ctypes.data, slot.size, is_writable=True))
 
 
-def _copy_span(shape: CopyShape, source: torch.Tensor, target: torch.Tensor) -> None:
+def copy_span(shape: CopyShape, source: torch.Tensor, target: torch.Tensor) -> None:
     """Copies what a plan touches of a chunk, and nothing else of it."""
     span = shape.heads.count * shape.chunk.stride_head
     if span == shape.chunk.stride_plane:
