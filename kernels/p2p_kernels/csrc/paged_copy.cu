@@ -9,7 +9,12 @@ typedef unsigned int u32;
 typedef long long i64;
 typedef unsigned long long u64;
 
+// As a struct, clang keeps it in memory for AMD, and waits for every load.
+#if defined(__HIP__)
+typedef u32 Word16 __attribute__((ext_vector_type(4)));
+#else
 struct alignas(16) Word16 { u32 x, y, z, w; };
+#endif
 
 // What p2p_kernels.launch packs; strides in bytes. A row is a run of bytes that is contiguous on
 // both sides, and lies at (block, outer, inner).
@@ -41,7 +46,7 @@ __device__ inline bool locate(const CopyLayout& copy, const i64* block_ids, u32 
   return true;
 }
 
-// All loads come before all stores, so that a thread has several under way.
+// Addresses first, then all loads, then all stores, so that a thread has several under way.
 template <typename Word, bool TO_CHUNK>
 __device__ inline void copy_words(const u64* planes, const u64* slots, const i64* block_ids,
                                   const CopyLayout& copy) {
@@ -50,8 +55,9 @@ __device__ inline void copy_words(const u64* planes, const u64* slots, const i64
   const i64* ids = block_ids + (u64)blockIdx.z * copy.blocks;
   char* page = (char*)planes[blockIdx.y];
   char* chunk = (char*)slots[blockIdx.z] + (i64)blockIdx.y * copy.chunk_plane;
-  Word words[WORDS_PER_THREAD];
+  const Word* sources[WORDS_PER_THREAD];
   Word* targets[WORDS_PER_THREAD];
+  Word words[WORDS_PER_THREAD];
 #pragma unroll
   for (u32 n = 0; n < WORDS_PER_THREAD; ++n) {
     const u64 index = first + n * THREADS;
@@ -59,9 +65,13 @@ __device__ inline void copy_words(const u64* planes, const u64* slots, const i64
     targets[n] = nullptr;
     if (index < count &&
         locate(copy, ids, (u32)index, (u32)sizeof(Word), &in_page, &in_chunk)) {
-      words[n] = *(const Word*)(TO_CHUNK ? page + in_page : chunk + in_chunk);
+      sources[n] = (const Word*)(TO_CHUNK ? page + in_page : chunk + in_chunk);
       targets[n] = (Word*)(TO_CHUNK ? chunk + in_chunk : page + in_page);
     }
+  }
+#pragma unroll
+  for (u32 n = 0; n < WORDS_PER_THREAD; ++n) {
+    if (targets[n] != nullptr) words[n] = *sources[n];
   }
 #pragma unroll
   for (u32 n = 0; n < WORDS_PER_THREAD; ++n) {

@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from tests.unit.kernels.children import run_child
 from tests.unit.kernels.cuda_on_host import COMPILER, build, kernel_names
 
 NVCC = shutil.which("nvcc")
+CLANG = shutil.which("clang++-19")
 ARCHITECTURES = ["sm_80", "sm_90", "sm_100"]
 
 
@@ -56,6 +58,28 @@ def test_a_wide_copy_is_one_access(tmp_path):
         body = text.split(f".entry paged_{kernel}(")[1].split(".entry")[0]
         for way in ("ld", "st"):
             assert len(re.findall(rf"{way}\.global(?:\.nc)?\.{wanted}", body)) >= 4, (kernel, way)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CLANG is None, reason="clang++-19 is not installed (Debian's clang-19)")
+@pytest.mark.parametrize("architecture", ["gfx906", "gfx90a", "gfx942"])
+def test_clang_compiles_the_sources_for_amd(tmp_path, architecture):
+    header = Path(__file__).parent / "hip_without_rocm.h"
+    flags = ["-x", "hip", f"--offload-arch={architecture}", "--cuda-device-only", "-nogpuinc"]
+    flags += ["-nogpulib", *OPTIONS, "-O3", "-Wall", "-Werror", "-Wno-unused-command-line-argument"]
+    for name in SOURCES:
+        (tmp_path / f"{name}.cu").write_text(source(name))
+        out = tmp_path / f"{name}.s"
+        command = [CLANG, *flags, "-include", header, "-S", "-o", out, tmp_path / f"{name}.cu"]
+        subprocess.run(command, check=True, timeout=60)
+        text = out.read_text()
+        kernels = re.findall(r"\.amdhsa_kernel (\w+)", text)
+        assert sorted(kernels) == sorted(kernel_names(source(name)))
+        assert set(re.findall(r"; ScratchSize: (\d+)", text)) == {"0"}
+        if name == "paged_copy":
+            order = re.findall(r"(?:flat|global)_(load_dwordx4)|s_waitcnt (vmcnt)", text)
+            steps = "".join("L" if load else "w" for load, _ in order)
+            assert steps.count("LLLL") == 2, "four loads under way, either way"
 
 
 def test_without_cupy_or_a_device(monkeypatch):
