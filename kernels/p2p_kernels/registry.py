@@ -5,6 +5,7 @@ imported before it is opened. A maker takes the `PageMemory` and returns a `Copi
 `ArgumentError` or `PluginMissingError` where it cannot run, which is then the reason shown.
 """
 
+import os
 from dataclasses import dataclass, field
 from enum import StrEnum
 from importlib import import_module
@@ -13,6 +14,7 @@ from importlib.util import find_spec
 from p2p.errors import ArgumentError, PluginMissingError
 from p2p_kernels.base import Copier
 from p2p_kernels.costs import Cost
+from p2p_kernels.devices.detection import Machine, guard_torch_import
 from p2p_kernels.memory import PageMemory
 
 
@@ -106,10 +108,12 @@ def create(memory: PageMemory, implementation: Implementation) -> Copier:
     for package in entry.packages:
         if find_spec(package) is None:
             raise PluginMissingError(f"{package} is not installed; {implementation} needs it")
+    if "torch" in entry.packages:
+        guard_torch_import(Machine.here(), os.environ)
     module, _, name = entry.maker.partition(":")
     try:
         make = getattr(import_module(module), name)
-    except ImportError as error:
+    except (ImportError, RuntimeError) as error:  # torch raises RuntimeError for broken plugins
         raise PluginMissingError(f"{implementation} cannot be loaded: {error}") from error
     copier: Copier = make(memory)
     return copier

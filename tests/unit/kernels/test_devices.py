@@ -219,6 +219,12 @@ def test_torch_npu_without_cann(monkeypatch):
     )
     assert guarded.returncode == 0, guarded.stderr
     assert guarded.stdout.splitlines()[:2] == ["('torch_npu',)", "imported"]
+    opened = run(
+        "import numpy; from p2p.kernels import *;"
+        "memory = PageMemory.of_tensors(numpy.zeros((5, 4, 8)), PageAxes.MLA);"
+        "print(open_copier(memory, Implementation.TORCH).name)"
+    )
+    assert opened.stdout == "torch\n", opened.stderr
     answer = probe_in_child(DeviceKind.NPU, "torch_npu")
     assert answer.count == 0
     assert "ImportError: lib" in answer.reason
