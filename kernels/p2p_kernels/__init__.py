@@ -4,6 +4,17 @@ Importing this package does not load torch.
 """
 
 from p2p_kernels.base import Copier, Slot
+from p2p_kernels.device_digest import LeafDigester, open_leaf_digester
+from p2p_kernels.devices import (
+    DeviceKind,
+    DeviceName,
+    allocate_host,
+    choose_device,
+    current_stream,
+    devices_here,
+    open_stream,
+    pin_span,
+)
 from p2p_kernels.digest import chunk_digest, leaf_digests, root_digest
 from p2p_kernels.dispatch import gather, open_copier, scatter
 from p2p_kernels.head_slices import HeadSlice, head_slices
@@ -30,10 +41,13 @@ __all__ = [
     "Copier",
     "CopyPlan",
     "CopyShape",
+    "DeviceKind",
+    "DeviceName",
     "HeadRange",
     "HeadSlice",
     "Implementation",
     "KernelSettings",
+    "LeafDigester",
     "PageAxes",
     "PageMemory",
     "PageSpec",
@@ -41,13 +55,20 @@ __all__ = [
     "Slot",
     "Tensor",
     "Tensors",
+    "allocate_host",
+    "choose_device",
     "chunk_digest",
     "copy_plan",
     "copy_shape",
+    "current_stream",
+    "devices_here",
     "gather",
     "head_slices",
     "leaf_digests",
     "open_copier",
+    "open_leaf_digester",
+    "open_stream",
+    "pin_span",
     "plan_blocks",
     "root_digest",
     "scatter",

@@ -100,7 +100,8 @@ def _missing(known: Costs, names: list[Implementation]) -> list[Implementation]:
 def _quick_copiers(memory: PageMemory) -> dict[Implementation, Copier]:
     copiers: dict[Implementation, Copier] = {}
     for name, entry in ENTRIES.items():
-        if not entry.starts_slowly and _is_loaded(name):
+        on_device = memory.spec.device != "cpu"  # then torch is there, and the rest loads quickly
+        if not entry.starts_slowly and (on_device or _is_loaded(name)):
             _add(copiers, memory, name)
     return copiers
 

@@ -8,8 +8,9 @@ the host, by `root_digest`.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from p2p.errors import ArgumentError
+from p2p.errors import ArgumentError, LocalError, PluginMissingError
 from p2p_kernels.base import Slot
+from p2p_kernels.devices.names import DeviceName
 
 if TYPE_CHECKING:
     import torch
@@ -36,6 +37,28 @@ class LeafDigester(Protocol):
         ...
 
 
+def open_leaf_digester(device: str) -> LeafDigester:
+    """Returns what digests on a device: the C++ kernels where CuPy is installed, else Triton's.
+
+    Args:
+        device: such as ``cuda:0``, as `DeviceName` reads it; on the host `leaf_digests` is for that.
+
+    Raises:
+        ArgumentError: the device is no GPU.
+        PluginMissingError: neither is installed, or neither finds the device.
+    """
+    name = DeviceName.parse(device)
+    if name.torch_type != "cuda":
+        raise ArgumentError("device", device, "leaves are digested on GPUs, and on the host")
+    reasons = []
+    for open_one in (_open_cuda, _open_triton):
+        try:
+            return open_one(name.torch_name)
+        except (ImportError, LocalError) as error:
+            reasons.append(str(error))
+    raise PluginMissingError(f"nothing digests on {device}: {'; '.join(reasons)}")
+
+
 def check_leaves(chunks: "Sequence[torch.Tensor]", leaf_bytes: int, device: "torch.device") -> int:
     """Returns how many leaves a chunk has.
 
@@ -53,3 +76,21 @@ def check_leaves(chunks: "Sequence[torch.Tensor]", leaf_bytes: int, device: "tor
             reason = f"a chunk of {chunk.numel()} bytes; all are alike and of whole leaves"
             raise ArgumentError("leaf_bytes", leaf_bytes, reason)
     return chunks[0].numel() // leaf_bytes
+
+
+def _open_cuda(device: str) -> LeafDigester:
+    import torch  # noqa: PLC0415 - optional package
+
+    from p2p_kernels.cuda_kernels import CudaDigester  # noqa: PLC0415 - imports torch
+
+    return CudaDigester(torch.device(device))
+
+
+def _open_triton(device: str) -> LeafDigester:
+    import torch  # noqa: PLC0415 - optional package
+
+    from p2p_kernels.triton_digest import TritonDigester  # noqa: PLC0415 - imports Triton
+
+    if not torch.cuda.is_available():
+        raise PluginMissingError("torch finds no GPU")
+    return TritonDigester(torch.device(device))

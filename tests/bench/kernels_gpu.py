@@ -1,10 +1,10 @@
 """Gather and scatter on a GPU, as shares of a device-to-device copy measured in the same run.
 
 Rows of 64 bytes, 256 bytes and 2 KiB, head by head in the chunk and token by token in the pages,
-so that nothing merges; 256 MiB a copy, of a cache of 4 GiB, so that the device and not Python is
-timed. Rounds of a plain copy and of each
-implementation alternate; a share is the median of the rounds' ratios. Prints JSON with ``--json``.
-Without a GPU it says so.
+so that nothing merges; and rows of 64 KiB with chunks in pinned host memory, to a pinned copy.
+256 MiB a copy, of a cache of 4 GiB, so that the device and not Python is timed. Rounds of a plain
+copy and of each implementation alternate; a share is the median of the rounds' ratios. Prints
+JSON, in one line with ``--json``. Without a GPU it says so.
 """
 
 import json
@@ -28,6 +28,7 @@ from p2p_kernels.machine import device_key, synchronize
 from p2p_kernels.registry import ENTRIES, create
 
 ROW_BYTES = (64, 256, 2048)
+HOST_ROW_BYTES = 64 << 10
 HEADS, BLOCK_TOKENS = 8, 16
 ROUNDS, REPEATS = 9, 5
 
@@ -40,11 +41,14 @@ def measure(device, implementations, cache_bytes=4 << 30, chunk_bytes=256 << 20,
     found = {}
     source = torch.ones(cache_bytes, dtype=torch.uint8, device=device)
     slot = torch.ones(chunk_bytes, dtype=torch.uint8, device=device)
+    on_host = torch.ones(chunk_bytes, dtype=torch.uint8, pin_memory=device != "cpu")
     for implementation in implementations:
         shares: dict[str, float] = {}
         try:
             for row_bytes in ROW_BYTES:
                 shares |= _shares(source, slot, row_bytes, implementation, rounds)
+            from_host = _shares(source, on_host, HOST_ROW_BYTES, implementation, rounds)
+            shares |= {f"host {case}": share for case, share in from_host.items()}
         except LocalError as error:
             print(f"{implementation}: {error}", file=sys.stderr)
             continue
@@ -68,20 +72,26 @@ def _shares(source, slot, row_bytes, implementation, rounds):
         for number in range(REPEATS)
     ]
 
-    def plainly(number):
+    def span(number):
         start = number * chunk.chunk_bytes % (source.numel() - chunk.chunk_bytes + 1)
-        part.copy_(source[start : start + chunk.chunk_bytes])
+        return source[start : start + chunk.chunk_bytes]
 
     ways = {
-        "gather": lambda number: copier.gather(plans[number], [part]),
-        "scatter": lambda number: copier.scatter(plans[number], [part]),
+        "gather": (
+            lambda number: part.copy_(span(number)),
+            lambda number: copier.gather(plans[number], [part]),
+        ),
+        "scatter": (
+            lambda number: span(number).copy_(part),
+            lambda number: copier.scatter(plans[number], [part]),
+        ),
     }
     device = memory.spec.device
     return {
         f"{way} {row_bytes}": statistics.median(
             _seconds(plainly, device) / _seconds(copy, device) for _ in range(rounds)
         )
-        for way, copy in ways.items()
+        for way, (plainly, copy) in ways.items()
     }
 
 

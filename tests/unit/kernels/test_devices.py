@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from p2p.errors import ArgumentError, MemoryUnavailableError, PluginMissingError
+from p2p.kernels import open_leaf_digester
 from p2p_kernels.devices import (
     Detected,
     DeviceKind,
@@ -228,6 +229,14 @@ def test_torch_npu_without_cann(monkeypatch):
     answer = probe_in_child(DeviceKind.NPU, "torch_npu")
     assert answer.count == 0
     assert "ImportError: lib" in answer.reason
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_digests_without_a_device_name_what_is_missing():
+    with pytest.raises(ArgumentError, match=r"^device = 'cpu'"):
+        open_leaf_digester("cpu")
+    with pytest.raises(PluginMissingError, match=r"nothing digests on cuda:0: .*CuPy.*; .*"):
+        open_leaf_digester("cuda:0")
 
 
 def test_streams_of_the_host():

@@ -153,10 +153,9 @@ def test_streams_wait_for_each_other():
 
 
 def test_the_measurement_runs_on_the_host():
-    found = measure("cpu", [Implementation.TORCH], 16 << 20, 1 << 20, rounds=1)
-    assert set(found["torch"]) == {
-        f"{way} {row}" for way in ("gather", "scatter") for row in (64, 256, 2048)
-    }
+    found = measure("cpu", [Implementation.TORCH], 128 << 20, 16 << 20, rounds=1)
+    cases = [f"{way} {row}" for way in ("gather", "scatter") for row in (64, 256, 2048)]
+    assert set(found["torch"]) == {*cases, "host gather 65536", "host scatter 65536"}
     assert all(share > 0 for share in found["torch"].values())
 
 
@@ -173,3 +172,4 @@ def test_shares_of_a_plain_copy():
     for way in ("gather", "scatter"):
         assert best[f"{way} 2048"] >= 0.85
         assert best[f"{way} 256"] >= 0.60
+        assert best[f"host {way} 65536"] >= 0.90
