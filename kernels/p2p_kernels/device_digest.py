@@ -41,7 +41,7 @@ def open_leaf_digester(device: str) -> LeafDigester:
     """Returns what digests on a device: the C++ kernels where CuPy is installed, else Triton's.
 
     Args:
-        device: such as ``cuda:0``, as `DeviceName` reads it; on the host `leaf_digests` is for that.
+        device: such as ``cuda:0``; see `DeviceName.parse`. On the host `leaf_digests` is for that.
 
     Raises:
         ArgumentError: the device is no GPU.

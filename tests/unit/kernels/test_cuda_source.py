@@ -14,6 +14,7 @@ from p2p.errors import ArgumentError, PluginMissingError
 from p2p.kernels import Implementation, PageAxes, PageMemory, open_copier
 from p2p_kernels.cuda_kernels import CudaDigester
 from p2p_kernels.cupy_launcher import OPTIONS, SOURCES, source
+from tests.unit.kernels import nvrtc
 from tests.unit.kernels.children import run_child
 from tests.unit.kernels.cuda_on_host import COMPILER, build, kernel_names
 
@@ -45,6 +46,17 @@ def test_nvcc_compiles_the_sources(tmp_path, architecture):
         spills = re.findall(r"(\d+) bytes spill", result.stderr)
         assert spills
         assert set(spills) == {"0"}
+
+
+@pytest.mark.skipif(nvrtc.folder() is None, reason="nvidia-cuda-nvrtc 13 is not installed")
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_nvrtc_compiles_the_sources(architecture):
+    """As CuPy does it at the first launch."""
+    for name in SOURCES:
+        options = [*OPTIONS, f"--gpu-architecture={architecture}"]
+        code = nvrtc.compile_cubin(source(name), options, nvrtc.folder())
+        assert code.startswith(b"\x7fELF")
+        assert all(kernel.encode() in code for kernel in kernel_names(source(name)))
 
 
 @pytest.mark.skipif(NVCC is None, reason="nvcc is not installed")
