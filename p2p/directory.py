@@ -8,22 +8,24 @@ their own. An entry is in one tier; admitting it to another one moves it.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
-from itertools import groupby, repeat
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, NamedTuple
 
 from p2p.changes import EVICT, Changes
 from p2p.holding import Holding
+from p2p.key_map import KeyMap
 from p2p.keys import ChunkKey
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _MAX_SHARED_MASKS = 1 << 14
 _BLOCK_KEYS = 128
 _FIRST_POSITION = 9  # integers up to 256 are shared by Python: they tell nothing by identity
 
-Masks = dict[ChunkKey, int]
-_Probe = Callable[[Sequence[ChunkKey]], Iterable[int | None]]
-_NOTHING: Masks = {}
+_Probe = Callable[[Sequence[ChunkKey]], Sequence[int | None]]
+_NOTHING = KeyMap()
 
 
 class Run(NamedTuple):
@@ -38,7 +40,7 @@ class Directory:
     """Exact map from chunk key to holdings, searched by longest prefix."""
 
     def __init__(self) -> None:
-        self._masks_by_tenant: dict[str, Masks] = {}
+        self._masks_by_tenant: dict[str, KeyMap] = {}
         self._shared_masks: dict[int, int] = {}
         self._free_positions: list[int] = []
         self._num_positions = _FIRST_POSITION
@@ -72,12 +74,12 @@ class Directory:
 
     def tiers_of(self, holding: Holding, tenant: str, keys: Sequence[ChunkKey]) -> list[int]:
         """Returns the tier in which each key is held, 0 for those that are not."""
-        masks = self._masks_by_tenant.get(tenant, {})
-        return [holding.tier_of(mask) for mask in map(masks.get, keys, repeat(0))]
+        masks = self._masks_by_tenant.get(tenant, _NOTHING)
+        return list(map(holding.tier_of, masks.get_each(keys)))
 
     def masks_of(self, key: ChunkKey) -> dict[str, int]:
         """Returns the bits of all who hold a key, by tenant; for people's questions."""
-        found = {tenant: masks.get(key, 0) for tenant, masks in self._masks_by_tenant.items()}
+        found = {tenant: masks.get(key) for tenant, masks in self._masks_by_tenant.items()}
         return {tenant: mask for tenant, mask in found.items() if mask}
 
     def apply(self, holding: Holding, changes: Changes) -> None:
@@ -86,11 +88,14 @@ class Directory:
             return
         for tier in set(changes.kinds) - {EVICT}:
             self._use_tier(holding, tier)
-        masks = self._masks_by_tenant.setdefault(changes.tenant, {})
+        masks = self._masks_by_tenant.get(changes.tenant)
+        if masks is None:
+            masks = self._masks_by_tenant[changes.tenant] = KeyMap()
+        masks.make_room(len(changes.keys))
         if not self._admit_new(holding, changes, masks):
             self._change(holding, changes, masks)
         log = holding.log_of(changes.tenant, changes.key_bytes)
-        log.clean(len(changes.keys), lambda key: bool(masks.get(key, 0) & holding.mask))
+        log.clean(len(changes.keys), lambda key: bool(masks.get(key) & holding.mask))
         self._tidy(changes.tenant, masks)
 
     def find_runs(self, keys: Sequence[ChunkKey], tenant: str, visible: int) -> list[Run]:
@@ -106,13 +111,12 @@ class Directory:
         if tenant in self._masks_by_tenant and tenant:
             probe = self._probe(tenant)
         else:
-            get = self._masks_by_tenant.get("", _NOTHING).get
+            probe = self._masks_by_tenant.get("", _NOTHING).get_prefix
             if len(keys) <= _BLOCK_KEYS:
-                return _runs_of(list(map(get, keys)), visible, [])
-            probe = partial(map, get)
+                return _runs_of(probe(keys), visible, []) if keys else []
         runs: list[Run] = []
         for start in range(0, len(keys), _BLOCK_KEYS):
-            found = list(probe(keys[start : start + _BLOCK_KEYS]))
+            found = probe(keys[start : start + _BLOCK_KEYS])
             runs = _runs_of(found, visible, runs)
             if not runs or runs[-1].start + runs[-1].num_chunks < start + len(found):
                 break
@@ -137,38 +141,38 @@ class Directory:
 
     # ------------------------------------------------------------------ changes
 
-    def _admit_new(self, holding: Holding, changes: Changes, masks: Masks) -> bool:
+    def _admit_new(self, holding: Holding, changes: Changes, masks: KeyMap) -> bool:
         """Applies changes that only admit, all to one tier, what nobody holds; else False."""
-        tier, num_keys = changes.only_tier, len(changes.keys)
+        tier = changes.only_tier
         if tier == EVICT:
             return False
-        new, num_before = holding.bits[tier] + 0, len(masks)  # an object that is nowhere yet
-        found = list(map(masks.setdefault, changes.keys, repeat(new)))  # one probe for each
-        if len(masks) - num_before < num_keys:
-            for key, mask in zip(changes.keys, found, strict=True):
-                if mask is new:  # so it was not there before
-                    masks.pop(key, None)
-            return False
-        holding.note_added(changes, range(num_keys), tier)
-        return True
+        is_new = masks.put_new(changes.keys, holding.bits[tier] + 0)  # an object of its own
+        if is_new:
+            holding.note_added(changes, range(len(changes.keys)), tier)
+        return is_new
 
-    def _change(self, holding: Holding, changes: Changes, masks: Masks) -> None:
+    def _change(self, holding: Holding, changes: Changes, masks: KeyMap) -> None:
         shared, bits, not_ours = self._shared_masks, holding.bits, ~holding.mask
         added: list[list[int]] = [[] for _ in bits]
         removed: list[list[int]] = [[] for _ in bits]
-        probes = map(masks.get, changes.keys, repeat(0))  # each in its turn: a key may come twice
-        for number, (kind, old) in enumerate(zip(changes.kinds, probes, strict=True)):
+        num_new = 0
+        find = masks.volume_finder(changes.keys)
+        each = zip(changes.kinds, changes.keys, map(find, changes.keys), strict=True)
+        for number, (kind, key, volume) in enumerate(each):  # in turn: a key may come twice
+            old = volume.get(key, 0)
             new = old & not_ours | bits[kind]
             if new == old:
                 continue
             if new:
-                masks[changes.keys[number]] = shared.setdefault(new, new)
+                volume[key] = shared.setdefault(new, new)
+                num_new += not old
             else:
-                del masks[changes.keys[number]]
+                del volume[key]
             if old & holding.mask:
                 removed[holding.tier_of(old)].append(number)
             if kind != EVICT:
                 added[kind].append(number)
+        masks.note_put(num_new)
         for tier in range(1, len(bits)):
             holding.note_removed(changes, removed[tier], tier)
             holding.note_added(changes, added[tier], tier)
@@ -177,12 +181,12 @@ class Directory:
 
     def _probe(self, tenant: str) -> _Probe:
         """Returns what looks keys up for a tenant; who holds one twice is counted once."""
-        everybodys = self._masks_by_tenant.get("", _NOTHING).get
-        own = self._masks_by_tenant[tenant].get
+        everybodys = self._masks_by_tenant.get("", _NOTHING).get_each
+        own = self._masks_by_tenant[tenant].get_each
 
-        def probe(keys: Sequence[ChunkKey]) -> list[int | None]:
-            pairs = zip(map(own, keys), map(everybodys, keys), strict=True)
-            return [self._one_tier_each((a or 0) | (b or 0)) for a, b in pairs]
+        def probe(keys: Sequence[ChunkKey]) -> list[int]:
+            pairs = zip(own(keys), everybodys(keys), strict=True)
+            return [self._one_tier_each(a | b) for a, b in pairs]
 
         return probe
 
@@ -212,27 +216,25 @@ class Directory:
             self._several_tiers.remove(holding)
 
     def _sweep_keys(self, holding: Holding, tenant: str, keys: Sequence[ChunkKey]) -> None:
-        masks, shared, not_ours = (
-            self._masks_by_tenant.get(tenant, {}),
-            self._shared_masks,
-            ~holding.mask,
-        )
-        for key, old in zip(keys, map(masks.get, keys, repeat(0)), strict=True):
+        masks = self._masks_by_tenant.get(tenant, _NOTHING)
+        shared, not_ours = self._shared_masks, ~holding.mask
+        for key, volume in zip(keys, map(masks.volume_finder(keys), keys), strict=True):
+            old = volume.get(key, 0)
             new = old & not_ours
             if new:
-                masks[key] = shared.setdefault(new, new)
+                volume[key] = shared.setdefault(new, new)
             elif old:
-                del masks[key]
+                del volume[key]
         self._tidy(tenant, masks)
 
-    def _tidy(self, tenant: str, masks: Masks) -> None:
+    def _tidy(self, tenant: str, masks: KeyMap) -> None:
         if not masks:
             self._masks_by_tenant.pop(tenant, None)
         if len(self._shared_masks) > _MAX_SHARED_MASKS:
             self._shared_masks.clear()  # costs sharing with older entries, nothing else
 
 
-def _runs_of(found: list[int | None], visible: int, runs: list[Run]) -> list[Run]:
+def _runs_of(found: Sequence[int | None], visible: int, runs: list[Run]) -> list[Run]:
     """Continues runs with what was found for the next keys, up to the first that nobody holds."""
     if not found:
         return runs

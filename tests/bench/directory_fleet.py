@@ -173,7 +173,8 @@ def serve_filled(bind: str, num_instances: int, who: str) -> None:
         (group,) = core._state.groups.values()
         everybody = sum(member.feed.live.mask for member in group.members.values())
         masks = group.directory._masks_by_tenant[""]
-        masks.update(dict.fromkeys(split_keys(blob, KEY_BYTES), everybody))
+        for key in split_keys(blob, KEY_BYTES):
+            masks.volume_of(key)[key] = everybody
     print("ready", flush=True)
     server.serve()
 

@@ -1,6 +1,7 @@
 """Search against a naive model, with admissions and evictions in any order."""
 
 import itertools
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
@@ -26,6 +27,16 @@ CHANGES = st.lists(
 )
 Entries = list[dict[tuple[str, ChunkKey], int]]
 Batch = list[tuple[int, int]]
+
+
+@pytest.fixture(autouse=True, scope="module", params=[12, 1 << 18])
+def max_put(request):
+    """Everything holds in one volume of the map, and in many."""
+    with (
+        mock.patch("p2p.key_map._MAX_PUT", request.param),
+        mock.patch("p2p.key_map._SPARSE_KEYS", 2),
+    ):
+        yield
 
 
 def apply(directory: Directory, holding: Holding, tenant: str, batch: Batch) -> None:
@@ -174,7 +185,7 @@ def test_equal_sets_of_holders_are_one_object():
         for number in range(10):  # one batch each, as from ten small puts
             apply(directory, holding, "", [(DEVICE, number)])
     masks = directory._masks_by_tenant[""]
-    assert len({id(mask) for mask in masks.values()}) == 1
+    assert len({id(mask) for _, mask in masks.items()}) == 1
 
 
 def test_sharing_of_sets_is_bounded(monkeypatch):

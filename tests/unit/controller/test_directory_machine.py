@@ -485,7 +485,11 @@ class DirectoryMachine(RuleBasedStateMachine):
 
 def test_the_directory_equals_dicts_of_sets():
     """At least 5,000 steps."""
-    with mock.patch("p2p_controller.feed.HISTORY_EVENTS", 2):
+    with (
+        mock.patch("p2p_controller.feed.HISTORY_EVENTS", 2),
+        mock.patch("p2p.key_map._MAX_PUT", 12),
+        mock.patch("p2p.key_map._SPARSE_KEYS", 2),
+    ):
         run_machine()
 
 
