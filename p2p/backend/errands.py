@@ -144,14 +144,14 @@ class Errands:
             errand.left[problem] = 0
             return errand.result()
         match order:
-            case DropAll() | DropKeys() | EvictKeys():
+            case DropAll() | DropKeys() | EvictKeys(heir=""):
                 return self._drop(errand, now_s)
             case PinKeys():
                 until_s = now_s + order.pin_ms / 1000 if order.pin_ms else float("inf")
                 return self._pin(errand, until_s)
             case UnpinKeys():
                 return self._unpin(errand)
-            case TakeKeys() | GiveAll():
+            case TakeKeys() | GiveAll() | EvictKeys():
                 return self._hand_over(errand, now_s)
             case _:
                 assert_never(order)
@@ -230,13 +230,17 @@ class Errands:
             return None
         if now_s < errand.deadline_s:
             return None
-        errand.left[LeftReason.UNKNOWN_SOURCE] += len(errand.keys())
+        is_parting = isinstance(errand.order, EvictKeys)
+        reason = LeftReason.NOT_AT_TARGET if is_parting else LeftReason.UNKNOWN_SOURCE
+        errand.left[reason] += len(errand.keys())
         return errand.result()
 
     def _can_begin(self, errand: Errand, now_s: float) -> bool:
         order, membership = errand.order, self._core.membership
         if isinstance(order, TakeKeys):
             return not order.source or membership.roster.find(order.source, now_s) is not None
+        if isinstance(order, EvictKeys):
+            return membership.roster.find(order.heir, now_s) is not None
         # peers find in the directory what they are to take
         is_late = now_s >= (errand.began_s + errand.deadline_s) / 2
         return is_late or membership.is_advertised()

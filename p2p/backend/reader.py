@@ -25,6 +25,7 @@ from p2p.backend.giving import Giving
 from p2p.backend.greetings import Greetings
 from p2p.backend.handshake import PeerBook, PeerState
 from p2p.backend.instance import InstanceCore
+from p2p.backend.parting import Partings
 from p2p.backend.taking import Taking
 from p2p.errors import ArgumentError
 from p2p.keys import ChunkKey, check_keys, split_keys
@@ -60,6 +61,7 @@ class ReaderCore:
         self.limits = limits
         self.is_watched = True
         self.giving = Giving(instance, self._ask_plainly, self.book.is_usable)
+        self.partings = Partings(instance, self._ask_greeted, self.give_back, self._on_refusal)
         self.taking = Taking(self, self.giving)
         self._greetings = Greetings(self, self._ask_plainly)
         self._actions: list[Action] = []
@@ -81,7 +83,7 @@ class ReaderCore:
     @property
     def is_idle(self) -> bool:
         """True if nothing is under way."""
-        return not self._fetches and self.giving.is_idle
+        return not self._fetches and self.next_deadline_s() is None
 
     @property
     def has_actions(self) -> bool:
@@ -162,7 +164,8 @@ class ReaderCore:
 
     def on_peer(self, tag: Tag, answer: Message | None, now_s: float) -> None:
         """Takes a holder's answer, or None if it is unreachable."""
-        if self._greetings.on_answer(tag, answer, now_s):
+        takers = (self._greetings, self.partings)
+        if any(taker.on_answer(tag, answer, now_s) for taker in takers):
             self._tell_fetches(now_s)
         elif not self.giving.on_answer(tag, answer, now_s):
             self._on_holder(tag, answer, now_s)
@@ -249,6 +252,7 @@ class ReaderCore:
         self._take_news(now_s)
         self.taking.on_time(now_s)
         self.giving.on_time(now_s)
+        self.partings.on_time(now_s)
         for fetch in self.fetches:
             fetch.on_time(now_s)
             self._settle(fetch, now_s)
@@ -256,7 +260,7 @@ class ReaderCore:
     def next_deadline_s(self) -> float | None:
         """Returns when `on_time` has something to do."""
         deadlines = [fetch.next_deadline_s() for fetch in self._fetches.values()]
-        deadlines.append(self.giving.next_deadline_s())
+        deadlines += [self.giving.next_deadline_s(), self.partings.next_deadline_s()]
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def close(self, now_s: float) -> None:
@@ -338,6 +342,12 @@ class ReaderCore:
         tag = self._next_tag()
         self._actions.append(AskPeer(tag, holder, message))
         return tag
+
+    def _ask_greeted(self, holder: Holder, message: Message, now_s: float) -> Tag:
+        """Sends a question that needs no link to who has to know us."""
+        if self.book.greet(holder, now_s):
+            self._greetings.greet(holder)
+        return self._ask_plainly(holder, message)
 
     def _on_refusal(self, holder: Holder, refusal: Refusal, now_s: float) -> None:
         """A holder that forgot us, restarted or leaves must be greeted anew, after a while."""

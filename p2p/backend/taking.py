@@ -11,7 +11,7 @@ from p2p.backend.actions import FetchOutcome, ShortReason
 from p2p.backend.fetch_context import Behalf
 from p2p.backend.instance import InstanceCore
 from p2p.keys import split_keys
-from p2p.wire.messages import GiveAll, LeftReason, TakeKeys
+from p2p.wire.messages import EvictKeys, GiveAll, LeftReason, TakeKeys
 
 if TYPE_CHECKING:
     from p2p.backend.errands import Errand
@@ -80,6 +80,8 @@ class Taking:
         order = errand.order
         if isinstance(order, TakeKeys):
             self._begin_take(errand, order, now_s)
+        elif isinstance(order, EvictKeys):
+            self._reader.partings.begin(errand, order, now_s)
         elif isinstance(order, GiveAll):
             self._giving.drain(errand.deadline_s, now_s, errand)
 

@@ -8,6 +8,7 @@ from p2p_controller.cli.output import Table, write_json, write_line, write_table
 
 _WORDS = {
     LeftReason.NOT_HERE: "not there",
+    LeftReason.NOT_AT_TARGET: "not at the target any more",
     LeftReason.IN_USE: "lent or in use all the time",
     LeftReason.PINNED: "pinned",
     LeftReason.PIN_LIMIT: "more than may be pinned there",

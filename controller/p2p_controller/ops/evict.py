@@ -34,5 +34,6 @@ def order_evictions(
             keys=share.keys,
             key_bytes=message.key_bytes,
             tenant=message.tenant,
+            heir=message.target if isinstance(message, Move) else "",
         )
         state.orders.give(operation, share.member, order, Deed.EVICTED)

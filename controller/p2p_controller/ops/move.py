@@ -16,8 +16,9 @@ _LONGEST_MS = 86_400_000
 def move(state: ControllerState, sender: Sender, message: Move, now_s: float) -> Refusal | None:
     """Has the target fetch, then the sources evict; the answer comes later.
 
-    Nothing is evicted unless the target has reported every chunk as held; it keeps them in any case
-    until the sources' time is over, so that no only copy gets lost on the way.
+    Nothing is evicted unless the target has reported every chunk as held; it keeps them until the
+    sources' time should be over. Should that not be enough, because somebody stood still, nothing
+    is lost: each source borrows the chunks from the target before it drops its own.
     """
     target = asked_target(state, message)
     if isinstance(target, Refusal):

@@ -56,7 +56,13 @@ class DropKeys(_KeysOrder, frozen=True, kw_only=True):
 
 
 class EvictKeys(_KeysOrder, frozen=True, kw_only=True):
-    """Drop exactly these chunks, but for pinned ones."""
+    """Drop exactly these chunks, but for pinned ones.
+
+    Attributes:
+        heir: only what this instance has and keeps at that moment; empty for all.
+    """
+
+    heir: Annotated[str, msgspec.Meta(max_length=128)] = ""
 
 
 class PinKeys(_KeysOrder, frozen=True, kw_only=True):
@@ -92,6 +98,7 @@ class LeftReason(Enum):
     """Why something was not done for some chunks."""
 
     NOT_HERE = "not_here"
+    NOT_AT_TARGET = "not_at_target"
     IN_USE = "in_use"
     PINNED = "pinned"
     PIN_LIMIT = "pin_limit"

@@ -9,13 +9,22 @@ from p2p.wire.messages import (
     DropKeys,
     EvictKeys,
     GiveAll,
+    LeaseRequest,
     LeftReason,
     PeerList,
     PinKeys,
     TakeKeys,
     UnpinKeys,
 )
-from tests.unit.backend.builders import NAMESPACE, holder, instance_core, prompt, put
+from tests.unit.backend.builders import (
+    NAMESPACE,
+    ask,
+    hello,
+    holder,
+    instance_core,
+    prompt,
+    put,
+)
 from tests.unit.backend.shell import Shell
 
 KEYS = prompt(6)
@@ -299,3 +308,86 @@ def test_keys_of_odd_length_are_reported():
     order = msgspec.structs.replace(_order(EvictKeys), keys=b"123456789")
     assert _left(_carry_out(core, order)) == {LeftReason.MALFORMED: 0}
     assert len(core.index) == 6
+
+
+# ---------------------------------------------------------------------- parting with what was moved
+
+
+def _moved(num_slots=16):
+    """Returns an instance that is to drop what "a" has taken."""
+    shell = _shell("a", num_slots=num_slots)
+    put(shell.own, KEYS)
+    return shell
+
+
+def _part(shell, order, seconds=0.0):
+    assert _carry_out(shell.own, order, shell.now_s) is None
+    shell.advance(seconds)
+    return _carry_out(shell.own, order, shell.now_s)
+
+
+def test_what_was_moved_is_dropped_under_a_lease_of_the_target():
+    shell = _moved()
+    result = _part(shell, _order(EvictKeys, heir="a"))
+    assert (result.num_chunks, result.left) == (6, ())
+    assert _here(shell.own) == set()
+    assert shell.cores["a"].counters["leases_granted"] == 1
+    shell.check_nothing_left()
+
+
+def test_what_the_target_has_lost_is_not_dropped_however_late_the_order_comes():
+    shell = _moved()
+    shell.drop(shell.cores["a"], KEYS[2:4])
+    shell.now_s += 1000.0
+    shell.own.membership.roster.take(
+        PeerList(epoch=1, version=2, peers=(holder("r"), holder("a"))), shell.now_s
+    )
+    result = _part(shell, _order(EvictKeys, heir="a"))
+    assert (result.num_chunks, _left(result)) == (4, {LeftReason.NOT_AT_TARGET: 2})
+    assert _here(shell.own) == set(KEYS[2:4])
+
+
+def test_a_lease_that_came_too_late_drops_nothing():
+    shell = _moved()
+    shell.silent.add("a")
+    order = _order(EvictKeys, heir="a", ttl_ms=400)
+    assert _carry_out(shell.own, order, shell.now_s) is None
+    shell.advance(0.0)
+    ask(shell.cores["a"], hello("r"), shell.now_s)
+    (question,) = [one for one in shell.unanswered if isinstance(one.message, LeaseRequest)]
+    answer = ask(shell.cores["a"], question.message, shell.now_s)
+    shell.now_s += 3.0  # this process stood still
+    shell.reader.on_peer(question.tag, answer, shell.now_s)
+    assert _here(shell.own) == set(KEYS)
+    result = _carry_out(shell.own, order, shell.now_s)
+    assert (result.num_chunks, _left(result)) == (0, {LeftReason.IN_USE: 6})
+
+
+def test_two_that_move_the_same_chunks_to_each_other_keep_both():
+    shell = _moved()
+    other = shell.cores["a"]
+    mine = other.index.prefix(KEYS, "")
+    other.index.lend(tuple(mine))
+    own = shell.own.index.prefix(KEYS, "")
+    shell.own.index.lend(tuple(own))  # "a" has borrowed from us what it is to drop
+    assert _carry_out(shell.own, _order(EvictKeys, heir="a"), shell.now_s) is None
+    shell.advance(0.0)
+    assert _here(shell.own) == set(KEYS)
+    assert _here(other) == set(KEYS)
+
+
+def test_pinned_chunks_stay_where_they_are_pinned_and_the_report_says_so():
+    shell = _moved()
+    assert _carry_out(shell.own, _order(PinKeys, KEYS[:2]), shell.now_s).num_chunks == 2
+    result = _part(shell, _order(EvictKeys, id=6, heir="a"))
+    assert (result.num_chunks, _left(result)) == (4, {LeftReason.PINNED: 2})
+    assert _here(shell.own) == set(KEYS[:2])
+
+
+def test_an_unknown_target_is_waited_for_until_the_time_is_over():
+    shell = _moved()
+    order = _order(EvictKeys, heir="x")
+    assert _carry_out(shell.own, order, shell.now_s) is None
+    result = _carry_out(shell.own, order, shell.now_s + 1.0)
+    assert _left(result) == {LeftReason.NOT_AT_TARGET: 6}
+    assert _here(shell.own) == set(KEYS)
