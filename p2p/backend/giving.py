@@ -112,7 +112,10 @@ class Giving:
         if num_left:
             is_late = now_s >= handover.deadline_s
             errand.left[LeftReason.TIME_OVER if is_late else LeftReason.NO_ROOM] = num_left
-        self._instance.errands.finish(errand)
+        num_pinned = len(self._instance.errands.pins)
+        if num_pinned:  # peers have the chunks, and may evict them
+            errand.left[LeftReason.PINNED] = num_pinned
+        self._instance.errands.finish(errand, "pins are not handed over" if num_pinned else "")
 
     def _start(
         self, chains: Sequence[Chain], peers: Sequence[Holder], deadline_s: float

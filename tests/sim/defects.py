@@ -18,6 +18,7 @@ from p2p.backend.index import Index, IndexEntry
 from p2p.backend.instance import InstanceCore
 from p2p.backend.leases import LeaseTable
 from p2p.backend.membership import Membership
+from p2p.backend.parting import Partings
 from p2p.backend.pins import Pins
 from p2p.backend.readings import Readings
 from p2p.wire.messages import EventKind, LeaseRelease
@@ -231,8 +232,14 @@ def part_moved(patch: Patch) -> None:
     patch.setattr(Operation, "is_complete", property(lambda self: True))
 
 
-def moved_not_held(patch: Patch) -> None:
-    """The target of a move may evict at once what the sources are about to drop."""
+def moved_blindly(patch: Patch) -> None:
+    """The target of a move may evict at once what it took, and its sources do not care."""
+
+    def part(self, parting, asked, answer, now_s):
+        self._drop(asked.keys)
+        parting.waiting = []
+
+    patch.setattr(Partings, "_on_grant", part)
 
     def hold(self, entries, until_s):
         for entry in entries:
@@ -303,6 +310,6 @@ DEFECTS = (
     Defect(taken_over_unseen, ("never arrived",)),
     Defect(sent_elsewhere_forever, ("cannot fetch",)),
     Defect(part_moved, ("a part of a prompt was moved",)),
-    Defect(moved_not_held, ("target of a move has lost",)),
+    Defect(moved_blindly, ("target of a move has lost", "new holder does not keep")),
     Defect(pinned_forever, ("for longer than it was told",)),
 )

@@ -23,6 +23,7 @@ from tests.sim.coverage import BEFORE_LOCATE
 from tests.sim.engine import Engine
 from tests.sim.hedges import positions_under_way
 from tests.sim.limits import compute_s, fetch_limits, hot_limits
+from tests.sim.partings import watch_partings
 from tests.sim.pool import CHUNK_BYTES, LAYOUT, Pool, Stored
 from tests.sim.process import MAX_SKEW
 from tests.sim.wire import Server
@@ -109,6 +110,7 @@ class SimInstance(Server):
         self.num_held = 0
         self.service = PeerService(self)
         self.engine = Engine(self, ReaderCore(self.core, self._limits))
+        watch_partings(self)
         self.bond = Bond(self)
         self.network.on_start(self)
 
