@@ -54,6 +54,10 @@ class MemoryUnavailableError(LocalError):
     """Memory could not be allocated or registered with a transport."""
 
 
+class DeviceError(LocalError):
+    """A device of this machine failed while it copied; what it was to write is undefined."""
+
+
 class PluginMissingError(LocalError):
     """An optional package or a transport plugin that was asked for is not installed."""
 

@@ -11,12 +11,11 @@ from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 from p2p.channel.base import Link, TransferState
-from p2p.errors import PluginMissingError
+from p2p.devices import DeviceEvent, DeviceStream
+from p2p.errors import DeviceError, LocalError
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
-
-    import torch
 
 
 class Work(Protocol):
@@ -102,80 +101,70 @@ class _ThreadWork:
 class StreamStage:
     """A stage that enqueues on a stream of a device. Untested on hardware.
 
-    The host does not wait: an event behind each piece says when it is done. On the CPU there are
-    no streams, so work is done when it was started; that is what tests run.
+    The host does not wait: an event behind each piece says when it is done. The host's own stream
+    has no queue, so work there is done when it was started; that is what tests run.
 
     Args:
-        device: by torch's name.
+        stream: of this stage alone.
         enqueue: starts the work for a piece and a slot on the current stream.
-
-    Raises:
-        PluginMissingError: torch is not installed.
     """
 
-    def __init__(self, device: str, enqueue: Callable[[int, int], None]) -> None:
-        try:
-            import torch  # noqa: PLC0415  an optional package
-        except ImportError as error:
-            raise PluginMissingError("streams need torch: p2p-kv[torch]") from error
-        self._torch = torch
-        self._device = torch.device(device)
+    def __init__(self, stream: DeviceStream, enqueue: Callable[[int, int], None]) -> None:
+        self._stream = stream
         self._enqueue = enqueue
-        self.stream = torch.Stream(device=self._device)
 
     def start(self, piece: int, slot: int) -> Work:
-        """Enqueues a piece behind the ones before."""
-        with self.stream:
-            self._enqueue(piece, slot)
-        if self._device.type == "cpu":
-            return _Done()
-        event = self._torch.Event(device=self._device)
-        event.record(self.stream)
-        return _EventWork(event)
+        """Enqueues a piece behind the ones before.
 
-    def wait_for(self, event: "torch.Event") -> None:
-        """Makes what is enqueued from now on wait for an event, such as the engine's compute."""
-        self.stream.wait_event(event)
-
-    def close(self) -> None:
-        """Waits for what was started."""
-        self.stream.synchronize()
-
-
-class _Done:
-    def poll(self) -> TransferState:
-        return TransferState.DONE
-
-    def error(self) -> str:
-        return ""
-
-    def cancel(self) -> None:
-        """Nothing is left to give up."""
-
-    def quiesced(self) -> bool:
-        return True
+        Raises:
+            DeviceError: the device does not even take an event any more.
+        """
+        problem = ""
+        try:
+            with self._stream.active():
+                self._enqueue(piece, slot)
+        except (LocalError, RuntimeError) as error:  # torch's errors of devices are RuntimeErrors
+            problem = f"{type(error).__name__}: {error}"
+        try:
+            return _EventWork(self._stream.record(), problem)
+        except RuntimeError as error:
+            raise DeviceError(problem or str(error)) from error
 
 
 class _EventWork:
-    """Kernels that were enqueued cannot be taken back: the slot is quiet when the event is."""
+    """What was enqueued cannot be taken back: the slot is quiet when the event has passed.
 
-    def __init__(self, event: "torch.Event") -> None:
+    A device that fails while it is asked has stopped all of its work.
+    """
+
+    def __init__(self, event: DeviceEvent, problem: str = "") -> None:
         self._event = event
+        self._problem = problem
+        self._is_broken = False
         self._is_cancelled = False
 
     def poll(self) -> TransferState:
         if self._is_cancelled:
             return TransferState.CANCELLED
-        return TransferState.DONE if self._event.query() else TransferState.PENDING
+        if not self._problem and not self._is_done():
+            return TransferState.PENDING
+        return TransferState.FAILED if self._problem else TransferState.DONE
 
     def error(self) -> str:
-        return ""
+        return self._problem
 
     def cancel(self) -> None:
-        self._is_cancelled = self.poll() is not TransferState.DONE
+        self._is_cancelled = self.poll() is TransferState.PENDING
 
     def quiesced(self) -> bool:
-        return self._event.query()
+        return self._is_broken or self._is_done()
+
+    def _is_done(self) -> bool:
+        try:
+            return self._event.is_done()
+        except RuntimeError as error:
+            self._problem, self._is_broken = str(error), True
+            return True
 
 
 class Direction(Enum):

@@ -2,7 +2,8 @@
 
 import threading
 import time
-from typing import TYPE_CHECKING, cast
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -22,13 +23,10 @@ from p2p.channel.staging import (
     StreamStage,
     ThreadStage,
 )
-from p2p.channel.staging.stages import _EventWork
-from p2p.errors import PluginMissingError
+from p2p.devices import DeviceName, open_stream
 from tests.unit.staging.staged import Line, Occupancy, throttled
 
 if TYPE_CHECKING:
-    import torch
-
     from p2p.backend.pool import SlotBytes
 
 NUM_PIECES, PIECE_BYTES = 12, 1 << 20
@@ -147,9 +145,10 @@ def test_streams_run_on_the_cpu(buffers):
     source = torch.from_numpy(random_bytes(8))
     target = torch.zeros_like(source)
     views = [torch.from_numpy(buffers.view(slot)) for slot in range(SIZE.num_slots)]
+    host = open_stream(DeviceName.parse("cpu"))
     stages = (
-        StreamStage("cpu", lambda piece, slot: views[slot].copy_(source[piece])),
-        StreamStage("cpu", lambda piece, slot: target[piece].copy_(views[slot])),
+        StreamStage(host, lambda piece, slot: views[slot].copy_(source[piece])),
+        StreamStage(host, lambda piece, slot: target[piece].copy_(views[slot])),
     )
     pump = StagingPump(SlotRing(SIZE.num_slots))
     copy = pump.submit(stages, 8)
@@ -158,37 +157,82 @@ def test_streams_run_on_the_cpu(buffers):
     work = stages[0].start(0, 0)
     work.cancel()
     assert (work.poll(), work.error(), work.quiesced()) == (TransferState.DONE, "", True)
-    for stage in stages:
-        stage.close()
 
 
-class HeldEvent:
-    """What an event of a device looks like while its kernels run."""
+class SlowEvent:
+    """What an event of a device looks like while its kernels run, or after they failed."""
 
     def __init__(self) -> None:
         self.is_over = False
+        self.is_broken = False
 
-    def query(self) -> bool:
+    def is_done(self) -> bool:
+        if self.is_broken:
+            raise RuntimeError("unspecified launch failure")
         return self.is_over
+
+    def wait_host(self) -> None:
+        raise AssertionError("the host does not wait")
+
+
+class SlowStream:
+    """A stream whose work is done when the test says so."""
+
+    def __init__(self) -> None:
+        self.event = SlowEvent()
+        self.is_broken = False
+
+    def active(self):
+        return nullcontext()
+
+    def record(self) -> SlowEvent:
+        if self.is_broken:
+            raise RuntimeError("the device is lost")
+        return self.event
+
+    def wait(self, event: object) -> None:
+        raise AssertionError("not used")
 
 
 def test_enqueued_work_is_quiet_only_behind_its_event():
-    event = HeldEvent()
-    work = _EventWork(cast("torch.Event", event))
-    assert work.poll() is TransferState.PENDING
-    work.cancel()
-    assert (work.poll(), work.quiesced()) == (TransferState.CANCELLED, False)
-    event.is_over = True
-    assert (work.poll(), work.quiesced()) == (TransferState.CANCELLED, True)
-    done = _EventWork(cast("torch.Event", event))
+    stream = SlowStream()
+    stage = StreamStage(stream, lambda piece, slot: None)
+    given_up, done = stage.start(0, 0), stage.start(1, 1)
+    assert given_up.poll() is TransferState.PENDING
+    given_up.cancel()
+    assert (given_up.poll(), given_up.quiesced()) == (TransferState.CANCELLED, False)
+    stream.event.is_over = True
+    assert (given_up.poll(), given_up.quiesced()) == (TransferState.CANCELLED, True)
     done.cancel()
     assert (done.poll(), done.error()) == (TransferState.DONE, "")
 
 
-def test_streams_need_torch(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "torch", None)
-    with pytest.raises(PluginMissingError, match="torch"):
-        StreamStage("cpu", lambda piece, slot: None)
+def test_a_kernel_that_was_refused_leaves_its_slot_to_those_before_it():
+    stream = SlowStream()
+
+    def enqueue(piece: int, slot: int) -> None:
+        raise RuntimeError("too many blocks")
+
+    work = StreamStage(stream, enqueue).start(0, 0)
+    assert (work.poll(), work.error()) == (TransferState.FAILED, "RuntimeError: too many blocks")
+    assert not work.quiesced()
+    stream.event.is_over = True
+    assert work.quiesced()
+
+
+def test_a_lost_device_fails_the_copy_and_touches_nothing_any_more():
+    stream = SlowStream()
+    stage = StreamStage(stream, lambda piece, slot: None)
+    work = stage.start(0, 0)
+    stream.event.is_broken = True
+    assert (work.poll(), work.error()) == (TransferState.FAILED, "unspecified launch failure")
+    assert work.quiesced()
+    stream.is_broken = True
+    pump = StagingPump(SlotRing(1))
+    copy = pump.submit((stage, stage), 1)
+    assert pump.wait(copy, time.monotonic() + 30) is TransferState.FAILED
+    assert copy.problem == "the device is lost"
+    assert pump.wait_quiet(time.monotonic() + 30)
 
 
 # ---------------------------------------------------------------------- over a channel
