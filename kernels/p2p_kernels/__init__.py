@@ -18,7 +18,8 @@ from p2p_kernels.devices import (
 from p2p_kernels.digest import chunk_digest, leaf_digests, root_digest
 from p2p_kernels.dispatch import gather, open_copier, scatter
 from p2p_kernels.head_slices import HeadSlice, head_slices
-from p2p_kernels.memory import PageAxes, PageMemory, Tensor, Tensors, split_kv
+from p2p_kernels.layers import split_layers
+from p2p_kernels.memory import PageAxes, PageMemory, Tensor, Tensors, host_bytes, split_kv
 from p2p_kernels.paged_cache import PagedCache
 from p2p_kernels.plan import (
     SKIP_BLOCK,
@@ -64,6 +65,7 @@ __all__ = [
     "devices_here",
     "gather",
     "head_slices",
+    "host_bytes",
     "leaf_digests",
     "open_copier",
     "open_leaf_digester",
@@ -73,6 +75,7 @@ __all__ = [
     "root_digest",
     "scatter",
     "split_kv",
+    "split_layers",
     "token_plan",
     "token_slots",
 ]

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import Self
@@ -14,13 +14,17 @@ from p2p.agent.nixl_config import NixlConfig
 from p2p.agent.slots import SlotState
 from p2p.backend.actions import FetchOutcome
 from p2p.backend.bond import BondThread
+from p2p.backend.cache_copies import CacheCopies, CacheDescription
 from p2p.backend.engine import FetchEngine
+from p2p.backend.engine_cache import CacheParts, EngineCache
+from p2p.backend.engine_device import check_usable, parse_device, pin_pool
 from p2p.backend.engine_parts import EngineParts, Observer, Ticket
 from p2p.backend.fetch_context import FetchLimits
 from p2p.backend.fetch_log import check_request_id
 from p2p.backend.following import Following, MirrorLimits
 from p2p.backend.hot import HotLimits
 from p2p.backend.instance import InstanceCore
+from p2p.backend.intake import Intake
 from p2p.backend.leases import LeaseLimits
 from p2p.backend.locator import Locator
 from p2p.backend.peer_service import PeerService
@@ -28,6 +32,7 @@ from p2p.backend.pool import Pool, SlotBytes
 from p2p.backend.reader import ReaderCore
 from p2p.backend.results import (
     DrainReport,
+    FetchRequest,
     FetchResult,
     Handle,
     Hit,
@@ -35,18 +40,16 @@ from p2p.backend.results import (
 )
 from p2p.backend.settings import BackendConfig, advertised_address, check_layout
 from p2p.backend.sources import ArraySource, ChunkSource
-from p2p.backend.store import Placement
 from p2p.channel.base import Channel
 from p2p.channel.registry import ChannelSettings, open_channel
 from p2p.config import revalidated
 from p2p.errors import ArgumentError, ClosedError
-from p2p.keys import ChunkKey, check_keys
+from p2p.keys import ChunkKey
 from p2p.layout import Layout
 from p2p.wire.context import WireContext
 from p2p.wire.curve import load_keys
 from p2p.wire.messages import RankEndpoint, RankOffer, Register
 
-_PUT_BATCH_CHUNKS = 8
 _VERIFY_ONE_IN = {"always": 1, "sample": 16, "off": 0}
 
 
@@ -69,7 +72,9 @@ class P2PBackend:
         self._closed = False
         name = config.key_name or config.instance
         keys = load_keys(config.keys_dir, name) if config.keys_dir else None
+        self._device = parse_device(config.device)
         self._pool = Pool(config.pool_bytes, layout)
+        self._pinned = pin_pool(self._pool.region, self._device)
         self._wire = WireContext(keys)
         try:
             self._service = PeerService(self._wire, config.bind)
@@ -121,7 +126,10 @@ class P2PBackend:
         self._bond.on_wake = self._engine.tidy
         self._bond.on_news = self._engine.nudge
         self._service.start(self._core, self._pool, self._lock, boot_clock, self._engine.nudge)
-        self._put_thread = ThreadPoolExecutor(1, thread_name_prefix="p2p-put")
+        self._intake = Intake(self._core, self._lock, self._pool, self._bond.wake)
+        self._put_thread, self._load_thread = (
+            ThreadPoolExecutor(1, thread_name_prefix=name) for name in ("p2p-put", "p2p-load")
+        )
 
     @classmethod
     def start(
@@ -140,7 +148,35 @@ class P2PBackend:
         """
         checked = revalidated(config).filled()
         check_layout(checked, layout)
+        check_usable(parse_device(checked.device), checked.device)
         return cls(checked, layout, observer)
+
+    def register_cache(self, description: CacheDescription) -> EngineCache:
+        """Returns an engine's paged cache as chunks go into it and come out of it by block ids.
+
+        Register a cache once, and keep what is returned. A cache on a device has a ring of buffers
+        there for each direction, some tens of megabytes.
+
+        Args:
+            description: the tensors, and what their axes are.
+
+        Raises:
+            ArgumentError: the tensors do not fit axes, layout, or the configured device.
+            PluginMissingError: the implementation, or the device, needs a package.
+            MemoryUnavailableError: the device has no memory for a ring.
+        """
+        self._check_open()
+        copies = CacheCopies(description, self.layout, self._device)
+        parts = CacheParts(
+            intake=self._intake,
+            put=self.put,
+            submit_put=self.submit_put,
+            fetch=self._fetch,
+            start_fetch=self._start_fetch,
+            saver=self._put_thread,
+            loader=self._load_thread,
+        )
+        return EngineCache(copies, parts)
 
     # ------------------------------------------------------------------ the three verbs
 
@@ -164,16 +200,7 @@ class P2PBackend:
         source = self._source(kv)
         if source.num_chunks != len(keys):
             raise ArgumentError("kv", source.num_chunks, f"chunks for {len(keys)} keys")
-        check_keys(keys)
-        with self._lock:
-            num_refused = self._core.counters["put_chunks_refused_pool_full"]
-            placements = self._core.begin_put(keys, tenant)
-            num_refused = self._core.counters["put_chunks_refused_pool_full"] - num_refused
-        for start in range(0, len(placements), _PUT_BATCH_CHUNKS):
-            self._fill(placements, start, source, tenant)
-        self._bond.wake()
-        num_present = len(keys) - len(placements) - num_refused
-        return PutReport(len(placements), num_present, num_refused)
+        return self._intake.put(keys, source, tenant)
 
     def locate(
         self,
@@ -219,8 +246,7 @@ class P2PBackend:
             ArgumentError: keys differ in length, the budget is not positive, or the id is longer
                 than 128 characters.
         """
-        ticket = self._submit(keys, budget_s, tenant, request_id)
-        return self._result(self._engine.wait(ticket))
+        return self._fetch(FetchRequest(keys, budget_s, tenant, request_id))
 
     # ------------------------------------------------------------------ the asynchronous twin
 
@@ -232,7 +258,7 @@ class P2PBackend:
         request_id: str = "",
     ) -> Handle[FetchResult]:
         """Starts a fetch and returns a handle to poll; arguments and errors as `fetch`."""
-        ticket = self._submit(keys, budget_s, tenant, request_id)
+        ticket = self._submit(FetchRequest(keys, budget_s, tenant, request_id))
         self._engine.drive_in_background()
 
         def take() -> FetchResult | None:
@@ -350,6 +376,7 @@ class P2PBackend:
             self._core.is_closing = True
         self._put_thread.shutdown(wait=True)
         self._engine.close()
+        self._load_thread.shutdown(wait=True)
         self._bond.wait_returned(self.config.leave_s)
         self._bond.stop()
         self._service.stop()
@@ -357,6 +384,8 @@ class P2PBackend:
         self._locator.close()
         self._wire.close()
         self._pool.close()
+        if self._pinned is not None:
+            self._pinned.release()
 
     def __enter__(self) -> Self:
         return self
@@ -385,30 +414,22 @@ class P2PBackend:
             return ArraySource(kv, self.layout)
         return kv
 
-    def _fill(
-        self, placements: Sequence[Placement], start: int, source: ChunkSource, tenant: str
-    ) -> None:
-        batch = placements[start : start + _PUT_BATCH_CHUNKS]
-        try:
-            slots = [self._pool.view(placement.slot) for placement in batch]
-            source.copy_to([placement.position for placement in batch], slots)
-            roots = [self._pool.digest(placement.key, placement.slot) for placement in batch]
-        except BaseException:
-            with self._lock:
-                for placement in placements[start:]:
-                    self._core.slots.release(placement.slot)
-            raise
-        with self._lock:
-            for placement, root in zip(batch, roots, strict=True):
-                self._core.commit(placement, (root,), tenant)
-
     def _submit(
-        self, keys: Sequence[ChunkKey], budget_s: float | None, tenant: str, request_id: str
+        self, request: FetchRequest, on_done: Callable[[FetchOutcome], None] | None = None
     ) -> Ticket:
         self._check_open()
-        check_request_id(request_id)
-        budget_s = self.config.budget_s if budget_s is None else budget_s
-        return self._engine.submit(keys, tenant, budget_s, request_id)
+        check_request_id(request.request_id)
+        budget_s = self.config.budget_s if request.budget_s is None else request.budget_s
+        return self._engine.submit(
+            request.keys, request.tenant, budget_s, request.request_id, on_done
+        )
+
+    def _fetch(self, request: FetchRequest) -> FetchResult:
+        return self._result(self._engine.wait(self._submit(request)))
+
+    def _start_fetch(self, request: FetchRequest, take: Callable[[FetchResult], None]) -> None:
+        self._submit(request, lambda outcome: take(self._result(outcome)))
+        self._engine.drive_in_background()
 
     def _result(self, outcome: FetchOutcome) -> FetchResult:
         views = [self._pool.view(entry.slot) for entry in outcome.entries]

@@ -98,9 +98,16 @@ class FetchEngine:
         self._thread.start()
 
     def submit(
-        self, keys: Sequence[ChunkKey], tenant: str, budget_s: float, request_id: str
+        self,
+        keys: Sequence[ChunkKey],
+        tenant: str,
+        budget_s: float,
+        request_id: str,
+        on_done: Callable[[FetchOutcome], None] | None = None,
     ) -> Ticket:
         """Starts a fetch. Somebody must drive it: `wait`, or `drive_in_background`.
+
+        ``on_done`` is called on the driving thread with the outcome.
 
         Raises:
             ArgumentError: as `ReaderCore.submit`.
@@ -112,7 +119,7 @@ class FetchEngine:
             fetch = self._reader.submit(
                 keys, tenant, budget_s, self._clock(), request_id=request_id
             )
-            ticket = Ticket(fetch)
+            ticket = Ticket(fetch, on_done)
             self._tickets.append(ticket)
         return ticket
 
@@ -419,4 +426,6 @@ class FetchEngine:
                 tally.channel = self._parts.channel.offer().channel
                 tally.transport = self._links.transport(tally.instance)
             ticket.done.set()
+            if ticket.on_done is not None and ticket.outcome is not None:
+                ticket.on_done(ticket.outcome)
         self._parts.on_commit()

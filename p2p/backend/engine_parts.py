@@ -56,9 +56,16 @@ class EngineParts:
 
 @dataclass(slots=True, eq=False)
 class Ticket:
-    """One fetch as its caller sees it."""
+    """One fetch as its caller sees it.
+
+    Attributes:
+        fetch: its state.
+        on_done: called on the driving thread, which waits for it, when the outcome is there.
+        done: set when the outcome is there.
+    """
 
     fetch: Fetch
+    on_done: Callable[[FetchOutcome], None] | None = None
     done: threading.Event = field(default_factory=threading.Event)
 
     @property

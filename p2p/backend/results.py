@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
@@ -15,6 +15,28 @@ from p2p.keys import ChunkKey
 from p2p.wire.messages import FetchReport, HolderRun, Located
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class FetchRequest:
+    """What is to be fetched.
+
+    Attributes:
+        keys: of consecutive chunks of one prompt, from its first chunk on.
+        budget_s: it ends after this time at the latest, with what is verified; by default the
+            configured one.
+        tenant: on whose behalf.
+        request_id: under which it is reported to the controller; one is made up if it is empty.
+    """
+
+    keys: Sequence[ChunkKey]
+    budget_s: float | None = None
+    tenant: str = ""
+    request_id: str = ""
+
+    def of_keys(self, keys: Sequence[ChunkKey]) -> "FetchRequest":
+        """Returns the request for other keys."""
+        return replace(self, keys=keys)
 
 
 @dataclass(frozen=True, slots=True)

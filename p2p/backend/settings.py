@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
+from p2p.backend.engine_device import parse_device
 from p2p.config import Settings
 from p2p.errors import ArgumentError, ConfigError
 from p2p.keys import Namespace
@@ -26,6 +27,9 @@ class BackendConfig(Settings, frozen=True, kw_only=True):
             name and the process id.
         bind: where it answers peers; port ``*`` takes a free one.
         advertise: the address that peers use, where it differs from ``bind``.
+        device: where the engine keeps its paged cache: ``cpu``, ``cuda:0``, ``rocm``, ``npu:1``,
+            ``mlu``. The pool is in host memory, pinned where the device can; chunks go between it
+            and a device through a ring of buffers, as `P2PBackend.register_cache` says.
         pool_bytes: memory for chunks, registered for remote reads; a number or such as ``4GiB``.
         channel: how bytes move.
         budget_s: of a fetch that names none.
@@ -64,6 +68,7 @@ class BackendConfig(Settings, frozen=True, kw_only=True):
     instance: Annotated[str, msgspec.Meta(max_length=128)] = ""
     bind: str = "tcp://127.0.0.1:*"
     advertise: str = ""
+    device: str = "cpu"
     pool_bytes: Annotated[int, msgspec.Meta(ge=1)] = 1 << 30
     channel: str = "nixl"
     budget_s: _Seconds = 0.5
@@ -92,6 +97,7 @@ class BackendConfig(Settings, frozen=True, kw_only=True):
     def check(self) -> None:
         """Raises `ConfigError` for values that types alone cannot refuse."""
         check_address("backend.controller", self.controller)
+        parse_device(self.device)
         check_address("backend.bind", self.bind)
         if self.advertise:
             check_address("backend.advertise", self.advertise)

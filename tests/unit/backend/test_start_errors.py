@@ -31,6 +31,10 @@ def config(**changes: object) -> BackendConfig:
         ({"channel": "pigeon"}, "channel", "pigeon"),
         ({"budget_s": 0.0}, "backend.budget_s", 0.0),
         ({"keys_dir": "/nowhere"}, "backend.keys_dir", "/nowhere"),
+        ({"device": "gpu"}, "backend.device", "gpu"),
+        ({"device": "cpu:1"}, "backend.device", "cpu:1"),
+        ({"device": "npu:0"}, "backend.device", "npu:0"),
+        ({"device": "cuda:63"}, "backend.device", "cuda:63"),
         ({"bind": "tcp://0.0.0.0:*"}, "backend.advertise", ""),
     ],
 )

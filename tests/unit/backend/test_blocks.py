@@ -1,0 +1,39 @@
+"""Block ids as engines pass them."""
+
+import numpy as np
+import pytest
+
+from p2p.backend.blocks import rows_to_gather, rows_to_scatter, wanted_span
+from p2p.errors import ArgumentError
+from p2p.kernels import SKIP_BLOCK
+
+
+def test_chunks_are_stored_with_all_of_their_blocks():
+    assert rows_to_gather([5, 1, 2, 2], 2, 2).tolist() == [[5, 1], [2, 2]]
+    with pytest.raises(ArgumentError, match=r"^block_ids = 3: 2 chunks have 4 blocks"):
+        rows_to_gather([5, 1, 2], 2, 2)
+    with pytest.raises(ArgumentError, match=r"^block_ids = -1: a chunk is stored"):
+        rows_to_gather([5, SKIP_BLOCK], 1, 2)
+
+
+def test_blocks_that_are_left_out_are_skipped():
+    assert rows_to_scatter([7, -1, 3], 3, 2).tolist() == [[7, -1], [3, -1], [-1, -1]]
+    assert rows_to_scatter(np.array([[1, 2]], np.int32), 1, 2).tolist() == [[1, 2]]
+    with pytest.raises(ArgumentError, match=r"^block_ids = 5: 2 chunks have 4 blocks"):
+        rows_to_scatter([1, 2, 3, 4, 5], 2, 2)
+    with pytest.raises(ArgumentError, match=r"^block_ids = 4: a block is written once"):
+        rows_to_scatter([4, -1, -1, 4], 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("ids", "span"),
+    [
+        ([1, 2, 3, 4], (0, 2)),
+        ([-1, -1, 3], (1, 2)),
+        ([1], (0, 1)),
+        ([], (2, 2)),
+        ([-1] * 4, (2, 2)),
+    ],
+)
+def test_only_wanted_chunks_are_fetched(ids, span):
+    assert wanted_span(rows_to_scatter(ids, 2, 2)) == span
