@@ -41,9 +41,3 @@ def rows_to_scatter(block_ids: BlockIds, num_chunks: int, per_chunk: int) -> Blo
     rows = np.full(most, SKIP_BLOCK, np.int64)
     rows[: len(ids)] = ids
     return rows.reshape(num_chunks, per_chunk)
-
-
-def wanted_span(rows: BlockRows) -> tuple[int, int]:
-    """Returns the first chunk of which a block is wanted and the one behind the last."""
-    wanted = np.flatnonzero((rows != SKIP_BLOCK).any(axis=1))
-    return (int(wanted[0]), int(wanted[-1]) + 1) if wanted.size else (len(rows), len(rows))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
-from p2p.backend.blocks import BlockRows, rows_to_gather, rows_to_scatter, wanted_span
+from p2p.backend.blocks import BlockRows, rows_to_gather, rows_to_scatter
 from p2p.backend.cache_copies import CacheCopies
 from p2p.backend.intake import Intake
 from p2p.backend.loading import Loading, LoadOrder, LoadReport
@@ -14,6 +14,7 @@ from p2p.backend.pool import SlotBytes
 from p2p.backend.results import FetchRequest, FetchResult, Handle, PutReport
 from p2p.backend.saving import Saving
 from p2p.backend.sources import ChunkSource
+from p2p.backend.wanted import Wanted, wanted_of
 from p2p.devices import DeviceEvent
 from p2p.errors import ArgumentError, LocalError, P2PError
 from p2p.kernels import BlockIds
@@ -43,21 +44,6 @@ class CacheParts:
     start_fetch: Callable[[FetchRequest, Callable[[FetchResult], None]], None]
     saver: Executor
     loader: Executor
-
-
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """What a fetch is to bring.
-
-    Attributes:
-        rows: (C, N) the blocks of all chunks.
-        first: the first chunk of which a block is wanted.
-        request: for the chunks from there to the last of which one is.
-    """
-
-    rows: BlockRows
-    first: int
-    request: FetchRequest
 
 
 class EngineCache:
@@ -126,7 +112,7 @@ class EngineCache:
             DeviceError: the device failed: what is in the blocks is undefined.
         """
         wanted = self._wanted(request, block_ids)
-        if not wanted.request.keys:
+        if wanted.is_nothing:
             return LoadReport(wanted.first, wanted.first)
         with self._parts.fetch(wanted.request) as result:
             return self._load(wanted, result, LoadOrder.CHUNKS, Loading(self.num_layers))
@@ -149,15 +135,14 @@ class EngineCache:
         """
         wanted = self._wanted(request, block_ids)
         loading = Loading(self.num_layers)
-        if wanted.request.keys:
-            self._parts.start_fetch(
-                wanted.request,
-                lambda result: _ignore(
-                    self._parts.loader.submit(self._load_all, wanted, result, order, loading)
-                ),
-            )
-        else:
+        if wanted.is_nothing:
             loading.done(LoadReport(wanted.first, wanted.first))
+            return loading
+        submit = self._parts.loader.submit
+        self._parts.start_fetch(
+            wanted.request,
+            lambda result: _ignore(submit(self._load_all, wanted, result, order, loading)),
+        )
         return loading
 
     # ------------------------------------------------------------------ parts
@@ -174,14 +159,13 @@ class EngineCache:
         self._copies.whole.cache.plan(rows, self._copies.whole.heads)
         return rows
 
-    def _wanted(self, request: FetchRequest, block_ids: BlockIds) -> _Wanted:
+    def _wanted(self, request: FetchRequest, block_ids: BlockIds) -> Wanted:
         rows = rows_to_scatter(block_ids, len(request.keys), self.blocks_per_chunk)
         self._copies.whole.cache.plan(rows, self._copies.whole.heads)
-        first, behind = wanted_span(rows)
-        return _Wanted(rows, first, request.of_keys(request.keys[first:behind]))
+        return wanted_of(request, rows)
 
     def _load_all(
-        self, wanted: _Wanted, result: FetchResult, order: LoadOrder, loading: Loading
+        self, wanted: Wanted, result: FetchResult, order: LoadOrder, loading: Loading
     ) -> None:
         """The outermost frame of a load."""
         try:
@@ -196,7 +180,7 @@ class EngineCache:
             raise
 
     def _load(
-        self, wanted: _Wanted, result: FetchResult, order: LoadOrder, loading: Loading
+        self, wanted: Wanted, result: FetchResult, order: LoadOrder, loading: Loading
     ) -> LoadReport:
         """Copies what was fetched, and tells as it goes."""
         first, chunks = wanted.first, result.chunks

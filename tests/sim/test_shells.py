@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[2]
 ALSO_SHELLS = ("p2p/backend/lane.py", "p2p/backend/links.py")  # through what they are given
 FACES = {
     "p2p/backend/backend.py": "the public face: says who we are, and puts results into words",
+    "p2p/backend/loading.py": "what callers hold",
     "p2p/backend/locator.py": "the public face's waiting question: puts the answer into words",
     "p2p/backend/results.py": "what callers hold",
     "p2p/backend/settings.py": "asks the host for its name",

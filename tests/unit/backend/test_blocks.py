@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 
-from p2p.backend.blocks import rows_to_gather, rows_to_scatter, wanted_span
+from p2p.backend.blocks import rows_to_gather, rows_to_scatter
+from p2p.backend.results import FetchRequest
+from p2p.backend.wanted import wanted_of
 from p2p.errors import ArgumentError
 from p2p.kernels import SKIP_BLOCK
+from p2p.keys import ChunkKey
 
 
 def test_chunks_are_stored_with_all_of_their_blocks():
@@ -26,14 +29,17 @@ def test_blocks_that_are_left_out_are_skipped():
 
 
 @pytest.mark.parametrize(
-    ("ids", "span"),
+    ("ids", "first", "keys"),
     [
-        ([1, 2, 3, 4], (0, 2)),
-        ([-1, -1, 3], (1, 2)),
-        ([1], (0, 1)),
-        ([], (2, 2)),
-        ([-1] * 4, (2, 2)),
+        ([1, 2, 3, 4], 0, [b"a", b"b"]),
+        ([-1, -1, 3], 1, [b"b"]),
+        ([1], 0, [b"a"]),
+        ([], 2, []),
+        ([-1] * 4, 2, []),
     ],
 )
-def test_only_wanted_chunks_are_fetched(ids, span):
-    assert wanted_span(rows_to_scatter(ids, 2, 2)) == span
+def test_only_wanted_chunks_are_fetched(ids, first, keys):
+    request = FetchRequest([ChunkKey(b"a"), ChunkKey(b"b")], 2.0, "t", "r")
+    wanted = wanted_of(request, rows_to_scatter(ids, 2, 2))
+    assert (wanted.first, wanted.is_nothing) == (first, not keys)
+    assert wanted.request == FetchRequest(keys, 2.0, "t", "r")
