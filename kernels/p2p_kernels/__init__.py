@@ -6,8 +6,11 @@ Importing this package does not load torch.
 from p2p_kernels.base import Copier, Slot
 from p2p_kernels.device_digest import LeafDigester, open_leaf_digester
 from p2p_kernels.devices import (
+    DeviceEvent,
     DeviceKind,
     DeviceName,
+    DeviceStream,
+    PinnedSpan,
     allocate_host,
     choose_device,
     current_stream,
@@ -42,8 +45,10 @@ __all__ = [
     "Copier",
     "CopyPlan",
     "CopyShape",
+    "DeviceEvent",
     "DeviceKind",
     "DeviceName",
+    "DeviceStream",
     "HeadRange",
     "HeadSlice",
     "Implementation",
@@ -53,6 +58,7 @@ __all__ = [
     "PageMemory",
     "PageSpec",
     "PagedCache",
+    "PinnedSpan",
     "Slot",
     "Tensor",
     "Tensors",

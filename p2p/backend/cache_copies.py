@@ -14,15 +14,18 @@ from p2p.backend.blocks import BlockRows
 from p2p.backend.cache_part import CachePart
 from p2p.backend.device_ring import DeviceRing, usual_size
 from p2p.backend.pool import SlotBytes
-from p2p.devices import DeviceEvent, DeviceKind, DeviceName, current_stream
 from p2p.errors import ArgumentError
 from p2p.kernels import (
     ChunkSpec,
+    DeviceEvent,
+    DeviceKind,
+    DeviceName,
     HeadRange,
     Implementation,
     PagedCache,
     PageMemory,
     Tensors,
+    current_stream,
     split_layers,
 )
 from p2p.layout import ByteOrder, Layout

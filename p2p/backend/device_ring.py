@@ -23,9 +23,8 @@ from p2p.channel.staging import (
     StreamStage,
     ring_size,
 )
-from p2p.devices import DeviceEvent, DeviceName, open_stream
 from p2p.errors import DeviceError, MemoryUnavailableError
-from p2p.kernels import host_bytes
+from p2p.kernels import DeviceEvent, DeviceName, host_bytes, open_stream
 
 if TYPE_CHECKING:
     import torch

@@ -15,9 +15,8 @@ from p2p.backend.results import FetchRequest, FetchResult, Handle, PutReport
 from p2p.backend.saving import Saving
 from p2p.backend.sources import ChunkSource
 from p2p.backend.wanted import Wanted, wanted_of
-from p2p.devices import DeviceEvent
 from p2p.errors import ArgumentError, LocalError, P2PError
-from p2p.kernels import BlockIds
+from p2p.kernels import BlockIds, DeviceEvent
 from p2p.keys import ChunkKey
 
 logger = logging.getLogger(__name__)

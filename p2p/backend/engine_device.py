@@ -2,8 +2,8 @@
 
 import logging
 
-from p2p.devices import DeviceKind, DeviceName, PinnedSpan, pin_span
 from p2p.errors import ArgumentError, ConfigError, MemoryUnavailableError
+from p2p.kernels import DeviceKind, DeviceName, PinnedSpan, pin_span
 from p2p.regions import Region
 
 logger = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ from p2p.backend.blocks import BlockRows
 from p2p.backend.cache_copies import CacheCopies
 from p2p.backend.intake import Intake
 from p2p.backend.results import PutReport
-from p2p.devices import DeviceEvent
 from p2p.errors import ArgumentError, ClosedError
+from p2p.kernels import DeviceEvent
 from p2p.keys import ChunkKey
 
 if TYPE_CHECKING:

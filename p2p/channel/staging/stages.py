@@ -11,8 +11,8 @@ from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 from p2p.channel.base import Link, TransferState
-from p2p.devices import DeviceEvent, DeviceStream
 from p2p.errors import DeviceError, LocalError
+from p2p.kernels import DeviceEvent, DeviceStream
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

@@ -11,9 +11,8 @@ from p2p.backend.cache_copies import CacheCopies, CacheDescription
 from p2p.backend.device_ring import DeviceRing, usual_size
 from p2p.backend.pool import SlotBytes
 from p2p.channel.staging import RingSize
-from p2p.devices import DeviceName
 from p2p.errors import ArgumentError, DeviceError
-from p2p.kernels import SKIP_BLOCK, HeadRange, Implementation, PageAxes
+from p2p.kernels import SKIP_BLOCK, DeviceName, HeadRange, Implementation, PageAxes
 from p2p.layout import ByteOrder
 from tests.unit.backend.engine_caches import LAYOUT, NUM_BLOCKS, Paged, paged
 

@@ -20,9 +20,8 @@ from p2p.backend.intake import Intake
 from p2p.backend.loading import LoadOrder
 from p2p.backend.pool import Pool
 from p2p.backend.results import FetchRequest, FetchResult, Handle
-from p2p.devices import DeviceName
 from p2p.errors import ArgumentError, ClosedError, DeviceError, LocalError
-from p2p.kernels import SKIP_BLOCK, HeadRange, PageAxes
+from p2p.kernels import SKIP_BLOCK, DeviceName, HeadRange, PageAxes
 from p2p.keys import chunk_keys
 from tests.unit.backend.builders import instance_core
 from tests.unit.backend.engine_caches import LAYOUT, NUM_BLOCKS, Paged, paged

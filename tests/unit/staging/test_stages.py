@@ -23,7 +23,7 @@ from p2p.channel.staging import (
     StreamStage,
     ThreadStage,
 )
-from p2p.devices import DeviceName, open_stream
+from p2p.kernels import DeviceName, open_stream
 from tests.unit.staging.staged import Line, Occupancy, throttled
 
 if TYPE_CHECKING:
