@@ -8,7 +8,7 @@ whatever the two clocks say. No I/O, no clock, no threads.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from p2p.backend.actions import SourceTally
+from p2p.backend.actions import ShortReason, SourceTally
 from p2p.wire.messages import Holder, LeaseGranted
 
 CLOCK_RATE_TOLERANCE = 0.02
@@ -89,6 +89,9 @@ class Borrower:
         heard_s: when a read ended the last time.
         reading_since_s: when the first of them was submitted.
         is_lost: nothing more is to be had from this holder in this fetch.
+        lost_for: why.
+        patience_s: it was left once and must answer in this time; None if it has been heard since.
+        silent_s: so long it was waited for in vain before it was left.
     """
 
     holder: Holder
@@ -101,6 +104,9 @@ class Borrower:
     heard_s: float = float("-inf")
     reading_since_s: float = 0.0
     is_lost: bool = False
+    lost_for: ShortReason | None = None
+    patience_s: float | None = None
+    silent_s: float = 0.0
 
     def grant_of(self, position: int, now_s: float) -> Grant | None:
         """Returns the lease under which a chunk can be read now."""

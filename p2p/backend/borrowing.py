@@ -5,13 +5,15 @@ No I/O, no clock, no threads.
 
 from collections.abc import Sequence
 
-from p2p.backend.actions import ShortReason, SourceTally, Tag
-from p2p.backend.borrow import Borrower, Grant
+from p2p.backend.actions import ShortReason, Tag
+from p2p.backend.borrow import Borrower
 from p2p.backend.fetch_context import FetchContext
-from p2p.backend.handshake import Peer, PeerState
+from p2p.backend.handshake import PeerState
 from p2p.backend.lease_messages import is_consistent, lease_request
+from p2p.backend.lenders import Lenders
 from p2p.backend.peers import likely_peers, named_peers
-from p2p.backend.plan import Place, View, plan_runs, pull_s
+from p2p.backend.plan import plan_runs, pull_s
+from p2p.backend.planning import give_peers, give_runs, view_of
 from p2p.backend.renewals import Renewals
 from p2p.wire.messages import (
     Holder,
@@ -32,14 +34,16 @@ class Borrowing:
         context: the request.
 
     Attributes:
+        lenders: everybody who was planned to serve.
         pull_s: how long the planned reads take, by what was measured; None if that is unknown.
     """
 
     def __init__(self, context: FetchContext) -> None:
         self.pull_s: float | None = None
         self._context = context
-        self._borrowers: dict[str, Borrower] = {}
+        self.lenders = Lenders(context)
         self._asked: dict[Tag, Borrower] = {}
+        self._is_looking = False
         self._renewals = Renewals(context)
         self._guessed = ""
         self._orphans = (ShortReason.NO_HOLDER, "no holder is known or usable")
@@ -52,7 +56,7 @@ class Borrowing:
     @property
     def awaits_guess(self) -> bool:
         """True while a holder that was asked ahead has not answered, and the directory neither."""
-        borrower = self._borrowers.get(self._guessed)
+        borrower = self.lenders.get(self._guessed)
         return not self.is_planned and borrower is not None and bool(borrower.asked_positions)
 
     @property
@@ -61,16 +65,11 @@ class Borrowing:
         chunks = self._context.chunks
         return chunks.needs_holders and not chunks.is_planned and bool(self._orphan_positions())
 
-    @property
-    def borrowers(self) -> list[Borrower]:
-        """Everybody who was planned to serve."""
-        return list(self._borrowers.values())
-
     # ------------------------------------------------------------------ asking
 
     def ask_ahead(self, holder: Holder, now_s: float) -> None:
         """Asks a likely holder for everything before the directory has said who holds it."""
-        borrower = self._meet(holder)
+        borrower = self.lenders.meet(holder)
         self._guessed = holder.instance
         positions = tuple(chunk.position for chunk in self._context.chunks.wanted())
         self._ask_for(borrower, positions, now_s)
@@ -80,13 +79,11 @@ class Borrowing:
         chunks, core = self._context.chunks, self._context.desk.instance
         chunks.is_planned = True
         chunks.needs_holders = True
-        self._orphans = (ShortReason.CONTROLLER_SILENT, "no answer to locate")
+        if not self._is_looking:
+            self._orphans = (ShortReason.CONTROLLER_SILENT, "no answer to locate")
         peers = likely_peers(self._context, now_s)
         core.counters["peers_asked_directly"] += len(peers)
-        names = [peer.instance for peer in peers if not self._meet(peer).is_lost]
-        for chunk in chunks.wanted():
-            chunk.holders += [name for name in names if name not in chunk.holders]
-            chunk.width = max(1, len(chunk.holders))
+        give_peers(self._context, [peer.instance for peer in peers if self._may_ask(peer)])
         self._lose_orphans()
 
     def plan(self, located: Located, offset: int, now_s: float) -> None:
@@ -97,40 +94,30 @@ class Borrowing:
             offset: position of the first chunk that it was asked for.
             now_s: the time.
         """
-        self._context.chunks.is_planned = True
-        self._context.chunks.needs_holders = True
-        core, book, chunks = (
-            self._context.desk.instance,
-            self._context.desk.book,
-            self._context.chunks,
-        )
-        identity = core.identity
-        view = View(
-            reader=Place(identity.instance, identity.host, identity.rack),
-            chunk_bytes=core.chunk_bytes,
-            is_usable=lambda holder: book.is_usable(holder, now_s),
-            standing=lambda instance: book.speeds.standing(instance, now_s),
-        )
-        runs = plan_runs(located, offset, view, self._context.limits.plan)
+        context = self._context
+        context.chunks.is_planned = True
+        context.chunks.needs_holders = True
+        book, view = context.desk.book, view_of(context, now_s)
+        runs = plan_runs(located, offset, view, context.limits.plan)
         for holder in located.holders:
             peer = book.get(holder.instance)
             if peer is not None and not book.is_usable(holder, now_s):
-                self._note_standing(peer)
+                self.lenders.note_standing(peer)
         self.pull_s = pull_s(runs, view)
-        if runs and not self._guessed and not located.partial:
+        if runs and not self._guessed and not self._is_looking and not located.partial:
             book.judge_unasked([holder.instance for holder in runs[0].holders])
-        if self._context.source is None:  # else nobody but the caller has named it
-            chunks.note_named(located, offset)
-        for run in runs:
-            usable = [h.instance for h in run.holders if not self._meet(h).is_lost]
-            for position in range(run.start, min(run.start + run.count, len(chunks))):
-                lenders = chunks[position].holders  # of a lease that was asked for ahead
-                chunks[position].holders = lenders + [n for n in usable if n not in lenders]
-                chunks[position].width = run.width
-                chunks[position].num_others = max(run.num_others, 1)
+        if context.source is None:  # else nobody but the caller has named it
+            context.chunks.note_named(located, offset)
+        give_runs(context, runs, self._may_ask)
         if located.partial and self._orphans[0] is ShortReason.NO_HOLDER:
             self._orphans = (ShortReason.DIRECTORY_PARTIAL, "the directory is recovering")
         self._lose_orphans()
+
+    def look_again(self, reason: ShortReason, detail: str) -> None:
+        """The directory is asked once more for what was lost, for this reason."""
+        self._is_looking = True
+        self._orphans = (reason, detail)
+        self._context.chunks.revive()
 
     def widen(self) -> None:
         """One more holder is asked for every wanted chunk that has another."""
@@ -145,7 +132,8 @@ class Borrowing:
             return
         self._context.chunks.needs_holders = False
         wanted = list(self._context.chunks.wanted())
-        for name, borrower in self._borrowers.items():
+        for borrower in self.lenders:
+            name = borrower.holder.instance
             if borrower.is_lost or borrower.asked_positions or now_s < borrower.retry_at_s:
                 continue
             positions = tuple(
@@ -162,10 +150,10 @@ class Borrowing:
         Returns false if there is none; true also if one has been asked and has not answered.
         """
         for name in self._context.chunks[positions[0]].holders:
-            other = self._borrowers.get(name)
+            other = self.lenders.get(name)
             if other is None or other is borrower or other.is_lost or now_s < other.retry_at_s:
                 continue
-            if other.asked_positions or self._waits_for_link(other):
+            if other.asked_positions or self.lenders.is_linking(other):
                 return True
             if other.grant_of(positions[0], now_s) is None:
                 self._ask_for(other, positions, now_s)
@@ -174,7 +162,7 @@ class Borrowing:
 
     def renew(self, now_s: float) -> None:
         """Asks for more time where reads are under way and half of the time is over."""
-        for borrower in self._borrowers.values():
+        for borrower in self.lenders:
             self._renewals.ask(borrower, now_s)
 
     # ------------------------------------------------------------------ what came back
@@ -191,6 +179,8 @@ class Borrowing:
         if borrower is None:
             return
         positions, borrower.asked_positions = borrower.asked_positions, ()
+        if answer is not None:
+            borrower.patience_s = None
         self._context.chunks.needs_holders = True
         if isinstance(answer, LeaseGranted):
             self._on_granted(borrower, positions, answer, now_s)
@@ -201,121 +191,60 @@ class Borrowing:
 
     def on_peer(self, instance: str) -> None:
         """The standing of a holder changed."""
-        borrower = self._borrowers.get(instance)
+        borrower = self.lenders.get(instance)
         peer = self._context.desk.book.get(instance)
         if borrower is None or peer is None:
             return
         if peer.state is PeerState.REFUSED:
-            self._note_standing(peer)
-            self.leave(borrower, ShortReason.PEER_REFUSED, f"{instance}: {peer.reason}")
+            self.lenders.note_standing(peer)
+            self.lenders.leave(borrower, ShortReason.PEER_REFUSED, f"{instance}: {peer.reason}")
         elif peer.state is PeerState.DOWN:
-            self.leave(borrower, ShortReason.LINK_FAILED, f"{instance}: {peer.reason}")
+            self.lenders.leave(borrower, ShortReason.LINK_FAILED, f"{instance}: {peer.reason}")
 
     def on_time(self, now_s: float) -> None:
         """Leaves the holders that have not answered for too long; notices leases that are over."""
-        for grant in self._open_grants():
-            if now_s >= grant.use_until_s:
-                grant.is_expired = True
-                self._context.chunks.needs_holders = True
-        for borrower in self._borrowers.values():
+        for borrower in self.lenders:
             self._on_time_of(borrower, now_s)
         for tag, borrower in list(self._asked.items()):
-            if now_s >= borrower.asked_s + self._context.ask_timeout_s:
+            if now_s >= self.lenders.answer_by_s(borrower):
                 del self._asked[tag]
-                borrower.asked_positions = ()
-                self._on_silence(borrower, f"{borrower.holder.instance} did not answer", now_s)
+                positions, borrower.asked_positions = borrower.asked_positions, ()
+                self._on_no_answer(borrower, positions, now_s)
         if self.is_planned:
             self._lose_orphans()
 
     def _on_time_of(self, borrower: Borrower, now_s: float) -> None:
+        for grant in borrower.grants:
+            if grant.is_open and now_s >= grant.use_until_s:
+                grant.is_expired = True
+                self._context.chunks.needs_holders = True
         if borrower.retry_at_s and now_s >= borrower.retry_at_s:
             borrower.retry_at_s = 0.0
             self._context.chunks.needs_holders = True
-        if self._waits_for_link(borrower) and now_s >= self._link_by_s(borrower):
+        if self.lenders.is_linking(borrower) and now_s >= self.lenders.answer_by_s(borrower):
             name = borrower.holder.instance
             self._on_silence(borrower, f"{name} could not be connected in time", now_s)
 
     def deadlines_s(self) -> list[float]:
         """Returns when questions have been open for too long, and when leases are over."""
-        timeout_s = self._context.ask_timeout_s
-        times = [borrower.asked_s + timeout_s for borrower in self._asked.values()]
-        for borrower in self._borrowers.values():
+        times = [self.lenders.answer_by_s(borrower) for borrower in self._asked.values()]
+        for borrower in self.lenders:
             if borrower.retry_at_s:
                 times.append(borrower.retry_at_s)
-            if self._waits_for_link(borrower):
-                times.append(self._link_by_s(borrower))
+            if self.lenders.is_linking(borrower):
+                times.append(self.lenders.answer_by_s(borrower))
             times.extend(grant.use_until_s for grant in borrower.grants if grant.is_open)
         return times
 
-    def _waits_for_link(self, borrower: Borrower) -> bool:
-        if borrower.is_lost or not borrower.grants:
-            return False
-        state = self._context.desk.book.state(borrower.holder.instance)
-        return state is PeerState.GREETED or state is PeerState.WELCOMED
-
-    def _link_by_s(self, borrower: Borrower) -> float:
-        return borrower.asked_s + self._context.ask_timeout_s
-
-    # ------------------------------------------------------------------ giving back
-
-    def leave(self, borrower: Borrower, reason: ShortReason, detail: str) -> None:
-        """Nothing more is to be had from a holder in this fetch."""
-        if borrower.is_lost:
-            return
-        borrower.is_lost = True
-        self._note(borrower.holder.instance, reason, detail)
-        self._context.desk.instance.counters[f"holder_left_{reason.value}"] += 1
-        self._context.chunks.strike(borrower.holder.instance, reason, detail)
-        for grant in borrower.grants:
-            self._release(borrower, grant)
-
-    def read_over(self, borrower: Borrower, grant: Grant, num_chunks: int) -> None:
-        """A read of so many chunks under a lease can no longer touch memory."""
-        grant.num_reading -= 1
-        grant.num_unread -= num_chunks
-        if self._context.is_delivered or borrower.is_lost or grant.num_unread <= 0:
-            self._release(borrower, grant)
-
-    def release_all(self) -> None:
-        """Gives back every lease under which nothing is read; the others go with their reads."""
-        for borrower in self._borrowers.values():
-            for grant in borrower.grants:
-                self._release(borrower, grant)
-
-    def _release(self, borrower: Borrower, grant: Grant) -> None:
-        if grant.num_reading or grant.is_released:
-            return
-        grant.is_released = True
-        self._context.desk.give_back(borrower.holder, grant.token)
-        if borrower.retry_at_s:  # what it did not lend for want of room fits now
-            borrower.retry_at_s = 0.0
-            self._context.chunks.needs_holders = True
-
     # ------------------------------------------------------------------ parts
 
-    def _note(
-        self, instance: str, reason: ShortReason, detail: str, refusal: Refusal | None = None
-    ) -> None:
-        context = self._context
-        context.troubles.note(instance, reason, detail, context.now_s, refusal)
-
-    def _note_standing(self, peer: Peer) -> None:
-        """Notes why a holder is not asked."""
-        is_refused = peer.state is PeerState.REFUSED
-        reason = ShortReason.PEER_REFUSED if is_refused else ShortReason.LINK_FAILED
-        name = peer.holder.instance
-        self._note(name, reason, f"{name}: {peer.reason}", peer.refusal)
-
-    def _meet(self, holder: Holder) -> Borrower:
-        """Returns the borrower of a holder; an earlier start's is replaced if it lends nothing."""
-        known = self._borrowers.get(holder.instance)
-        if known is not None:
-            if known.grants or known.holder.incarnation >= holder.incarnation:
-                return known
-            self._asked = {tag: b for tag, b in self._asked.items() if b is not known}
-        borrower = Borrower(holder, SourceTally(holder.instance))
-        self._borrowers[holder.instance] = borrower
-        return borrower
+    def _may_ask(self, holder: Holder) -> bool:
+        """Meets a holder; false if nothing more is to be had from it in this fetch."""
+        meet = self.lenders.meet_again if self._is_looking else self.lenders.meet
+        borrower = meet(holder)
+        get = self.lenders.get
+        self._asked = {t: b for t, b in self._asked.items() if get(b.holder.instance) is b}
+        return not borrower.is_lost
 
     def _orphan_positions(self) -> list[int]:
         """Returns the chunks that nobody lends, is asked for, or is known to hold."""
@@ -337,20 +266,23 @@ class Borrowing:
         tag = self._context.desk.ask(borrower.holder, request, now_s)
         self._asked[tag] = borrower
 
+    def _on_no_answer(self, borrower: Borrower, positions: tuple[int, ...], now_s: float) -> None:
+        """Leaves a holder that has not answered, unless its reads end: then others come first."""
+        name = borrower.holder.instance
+        if borrower.heard_s <= borrower.asked_s or not borrower.num_reading:
+            self._on_silence(borrower, f"{name} did not answer", now_s)
+            return
+        borrower.retry_at_s = now_s + _RETRY_MIN_S
+        for position in positions:
+            self._context.chunks.postpone(position, name, ())
+
     def _on_silence(self, borrower: Borrower, detail: str, now_s: float) -> None:
         """Leaves a holder, and warns others of it if it has been silent for long enough."""
         name = borrower.holder.instance
         if self._context.desk.book.is_silent(name, now_s, self._context.limits.silence_s):
             self._context.desk.down(name, detail, now_s)
-        self.leave(borrower, ShortReason.PEER_SILENT, detail)
-
-    def _open_grants(self) -> list[Grant]:
-        return [
-            grant
-            for borrower in self._borrowers.values()
-            for grant in borrower.grants
-            if grant.is_open
-        ]
+        borrower.silent_s = now_s - borrower.asked_s
+        self.lenders.leave(borrower, ShortReason.PEER_SILENT, detail)
 
     def _on_granted(
         self, borrower: Borrower, positions: tuple[int, ...], answer: LeaseGranted, now_s: float
@@ -360,7 +292,9 @@ class Borrowing:
         if not is_consistent(answer, len(positions)):
             if answer.token:
                 self._context.desk.give_back(borrower.holder, answer.token)
-            self.leave(borrower, ShortReason.PEER_REFUSED, f"{name} granted a malformed lease")
+            self.lenders.leave(
+                borrower, ShortReason.PEER_REFUSED, f"{name} granted a malformed lease"
+            )
             return
         if name == self._guessed:
             is_right = len(answer.slots) == len(positions)
@@ -381,7 +315,7 @@ class Borrowing:
         chunk = self._context.chunks[position]
         if name in chunk.named:
             reason, detail = ShortReason.EVICTED, f"{name} no longer has chunk {position}"
-            self._note(name, reason, detail)
+            self.lenders.note(name, reason, detail)
         else:
             reason = chunk.reason if chunk.detail else self._orphans[0]
             detail = chunk.detail or f"{name} does not have chunk {position}"
@@ -394,9 +328,9 @@ class Borrowing:
         grant = borrower.take(covered, borrower.asked_s, answer)
         name = borrower.holder.instance
         if borrower.is_lost or grant.use_until_s <= now_s:
-            self._release(borrower, grant)
+            self.lenders.release(borrower, grant)
             detail = f"{name} lends for {answer.ttl_ms} ms, which is over on arrival"
-            self.leave(borrower, ShortReason.LEASE_LOST, detail)
+            self.lenders.leave(borrower, ShortReason.LEASE_LOST, detail)
             return False
         for position in covered:
             self._context.chunks.lent(position, name)
@@ -417,12 +351,12 @@ class Borrowing:
                 self._wait(borrower, positions, answer.retry_after_ms, answer.alternates, now_s)
             case Refusal():
                 detail = f"{name} refused: {answer.code.value} {answer.field}".rstrip()
-                self._note(name, ShortReason.PEER_REFUSED, detail, answer)
+                self.lenders.note(name, ShortReason.PEER_REFUSED, detail, answer)
                 if name == self._guessed:
                     self._orphans = (ShortReason.PEER_REFUSED, detail)
-                self.leave(borrower, ShortReason.PEER_REFUSED, detail)
+                self.lenders.leave(borrower, ShortReason.PEER_REFUSED, detail)
             case _:
-                self.leave(borrower, ShortReason.PEER_SILENT, f"{name} did not answer")
+                self.lenders.leave(borrower, ShortReason.PEER_SILENT, f"{name} did not answer")
 
     def _wait(
         self,
@@ -440,9 +374,9 @@ class Borrowing:
         self._context.is_sent_elsewhere |= bool(alternates)
         name = borrower.holder.instance
         detail = f"{name} is busy with {len(positions)} chunks from {positions[0]} on"
-        self._note(name, ShortReason.PEER_BUSY, detail)
+        self.lenders.note(name, ShortReason.PEER_BUSY, detail)
         for holder in named_peers(self._context, alternates, now_s):
-            if not self._meet(holder).is_lost:
+            if self._may_ask(holder):
                 for position in positions:
                     self._context.chunks.lent(position, holder.instance)
         for position in positions:

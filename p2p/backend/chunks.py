@@ -106,7 +106,8 @@ class ChunkTable:
     def note_named(self, located: Located, offset: int) -> None:
         """Notes whom the directory names for each chunk; it was asked from ``offset`` on."""
         for run in located.runs:
-            names = tuple(located.holders[number].instance for number in run.holders)
+            known = [number for number in run.holders if 0 <= number < len(located.holders)]
+            names = tuple(located.holders[number].instance for number in known)
             start = offset + run.start
             for chunk in self._chunks[start : start + run.count]:
                 chunk.named = names
@@ -152,6 +153,17 @@ class ChunkTable:
         for chunk in self._chunks:
             if chunk.state is not ChunkState.HERE:
                 self.lose(chunk.position, reason, detail)
+
+    def revive(self) -> None:
+        """What was lost may be to be had after all: the directory is asked again."""
+        self.end = len(self._chunks)
+        self._first_wanted = self.first
+        self.is_planned = False
+        self.needs_holders = True
+        for chunk in self._chunks[self.first :]:
+            if chunk.state is ChunkState.LOST:
+                chunk.state = ChunkState.WANTED
+                chunk.holders = []
 
     def fail(self, positions: Sequence[int], holder: str, reason: ShortReason, detail: str) -> None:
         """An attempt at a holder failed: the chunks are wanted again, from others."""

@@ -8,9 +8,9 @@ the actions.
 """
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from p2p.backend.actions import (
-    FetchOutcome,
     Phase,
     ReadId,
     ShortReason,
@@ -21,13 +21,17 @@ from p2p.backend.actions import (
 )
 from p2p.backend.borrowing import Borrowing
 from p2p.backend.chunks import ChunkState
+from p2p.backend.delivery import deliver
 from p2p.backend.fetch_context import FetchContext
-from p2p.backend.fetch_log import report_of
 from p2p.backend.handshake import Guess
 from p2p.backend.pace import Pace
 from p2p.backend.readings import Reading, Readings
+from p2p.backend.second_look import SecondLook
 from p2p.backend.store import Placement
 from p2p.wire.messages import HolderRun, LeaseGranted, Located, Message, ReportMismatch
+
+if TYPE_CHECKING:
+    from p2p.backend.actions import FetchOutcome
 
 
 class Fetch:
@@ -55,6 +59,7 @@ class Fetch:
         self._is_locating = False
         self._located_s = 0.0
         self._pace = Pace(context)
+        self._look = SecondLook(context)
         self._located_from = 0
 
     @property
@@ -203,7 +208,7 @@ class Fetch:
             else:
                 self._reject(position, slot, reading)
                 failed.append(position)
-        self._borrowing.read_over(reading.borrower, reading.grant, len(reading.positions))
+        self._borrowing.lenders.read_over(reading.borrower, reading.grant, len(reading.positions))
         self._mark(Phase.AFTER_COMMIT, now_s)
         if failed and self.outcome is None:
             detail = f"{reading.name} delivered other bytes than it had stored"
@@ -227,6 +232,10 @@ class Fetch:
             self._stop(ShortReason.BUDGET_SPENT, detail, now_s)
         elif self._locate_by_s is not None and now_s >= self._locate_by_s:
             self._on_locate_time(now_s)
+        elif self._look.is_due(now_s):
+            self._borrowing.look_again(*self._look.begin())
+            self._context.desk.instance.counters["directory_asked_again"] += 1
+            self._locate(now_s)
         else:
             self._borrowing.on_time(now_s)
             self._borrowing.renew(now_s)
@@ -241,6 +250,8 @@ class Fetch:
             times += [self.deadline_s, *self._borrowing.deadlines_s(), *self._pace.deadlines_s()]
             if self._locate_by_s is not None:
                 times.append(self._locate_by_s)
+            if self._look.due_s is not None:
+                times.append(self._look.due_s)
         return min(times, default=None)
 
     def close(self, now_s: float) -> None:
@@ -313,7 +324,7 @@ class Fetch:
             self._borrowing.ask(now_s)
             self._readings.submit(now_s)
             self._readings.hedge(now_s)
-        if self._chunks.first == self._chunks.end:
+        if self._chunks.first == self._chunks.end and not self._look.is_awaited(now_s):
             self._deliver(now_s)
 
     def _arrived(self, reading: Reading, now_s: float) -> None:
@@ -370,37 +381,10 @@ class Fetch:
         self._deliver(now_s)
 
     def _deliver(self, now_s: float) -> None:
-        chunks = self._chunks
-        chunks.cut_damaged()
-        first = [chunks[position].entry for position in range(chunks.first)]
-        kept = [entry for entry in first if entry is not None]
-        for position in range(chunks.first, len(chunks)):
-            entry = chunks[position].entry
-            if entry is not None:
-                self._context.desk.instance.unpin(entry)
-        if self._context.is_sent_elsewhere and self._context.limits.keep == "hot":
-            for entry in kept:  # many want these: others may be sent here
-                self._context.desk.instance.index.keep(entry)
-        is_complete = chunks.first == len(chunks)
-        missing = None if is_complete else chunks[chunks.first]
-        self._phases_s["done"] = now_s - self._context.started_s
-        tallies = [borrower.tally for borrower in self._borrowing.borrowers]
-        self.outcome = FetchOutcome(
-            entries=kept,
-            reason=missing.reason if missing else ShortReason.COMPLETE,
-            detail=missing.detail if missing else "",
-            num_local=self._num_local,
-            sources=sorted((t for t in tallies if t.num_chunks), key=lambda t: -t.num_chunks),
-            phases_s=self._phases_s,
-            request_id=self._context.request_id,
-        )
-        if self._context.request_id:
-            report = report_of(self._context, self.outcome, now_s)
-            self._context.desk.instance.fetch_log.note(report, now_s)
-        if self.outcome.sources:
-            self._context.desk.book.served(self.outcome.sources[0].instance)
+        tallies = [borrower.tally for borrower in self._borrowing.lenders]
+        self.outcome = deliver(self._context, tallies, self._num_local, self._phases_s, now_s)
         self._context.is_delivered = True
-        self._borrowing.release_all()
+        self._borrowing.lenders.release_all()
 
     def _mark(self, phase: Phase, now_s: float) -> None:
         self._phases_s.setdefault(phase.value, now_s - self._context.started_s)

@@ -37,6 +37,8 @@ class FetchLimits:
             directory is asked as well.
         patience_s: a fetch for which nothing arrives for so long (or an eighth of the budget, if
             that is longer) is not sent elsewhere any more.
+        look_left_s: a fetch that has lost its holders asks the directory again while so much time
+            is left; see `second_look`.
         lease_slack_s: leases are asked for the budget and this.
         direct_peers: so many known peers are asked where the directory is silent.
         silent_wait_s: a directory that has been silent before is given only so long.
@@ -60,6 +62,7 @@ class FetchLimits:
     ahead_bytes: int = 16 << 20
     ahead_wait_s: float = 0.001
     patience_s: float = 0.5
+    look_left_s: float = 2.0
     lease_slack_s: float = 0.5
     direct_peers: int = 4
     silent_wait_s: float = 0.02

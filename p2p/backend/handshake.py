@@ -119,6 +119,12 @@ class PeerBook:
         if peer is not None:
             peer.silent_since_s = None
 
+    def answered_late(self, instance: str) -> None:
+        """A holder that is down has answered an earlier question: it may be greeted at once."""
+        peer = self._peers.get(instance)
+        if peer is not None and peer.state is PeerState.DOWN:
+            peer.retry_at_s = 0.0
+
     def is_silent(self, instance: str, now_s: float, patience_s: float) -> bool:
         """Returns whether a holder has left requests of so long ago unanswered, and all since."""
         peer = self._peers.get(instance)

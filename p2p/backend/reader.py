@@ -176,6 +176,8 @@ class ReaderCore:
             return
         if answer is not None:
             self.book.heard(holder.instance)
+            if not isinstance(answer, Refusal):
+                self.book.answered_late(holder.instance)
         fetch = self._fetch_by_tag.pop(tag, None)
         if fetch is None:
             return

@@ -83,7 +83,7 @@ class Readings:
         Where several share the work, little is given out at a time: what a holder was given it
         keeps, even if it becomes slow.
         """
-        linked = [b for b in self._borrowing.borrowers if not b.is_lost and self._is_linked(b)]
+        linked = [b for b in self._borrowing.lenders if not b.is_lost and self._is_linked(b)]
         lenders = sum(bool(borrower.grants) for borrower in linked)
         submitted = True
         while submitted:
@@ -115,7 +115,7 @@ class Readings:
             return
         for slot in reading.slots:
             self._context.desk.instance.slots.release(slot)
-        self._borrowing.read_over(reading.borrower, reading.grant, len(reading.positions))
+        self._borrowing.lenders.read_over(reading.borrower, reading.grant, len(reading.positions))
 
     def over(self, reading: Reading, now_s: float, *, is_good: bool) -> None:
         """A read has ended, well or not."""
@@ -142,7 +142,7 @@ class Readings:
         """A read brought nothing: its chunks are wanted from others, its holder is left."""
         if not self._context.is_delivered:
             self.miss(reading, reading.positions, reason, detail)
-            self._borrowing.leave(reading.borrower, reason, detail)
+            self._borrowing.lenders.leave(reading.borrower, reason, detail)
 
     def miss(
         self, reading: Reading, positions: Sequence[int], reason: ShortReason, detail: str
@@ -272,7 +272,7 @@ class Readings:
 
     def _hedge(self, reading: Reading, late: list[int], now_s: float) -> None:
         reading.is_read_twice = True
-        others = [b for b in self._borrowing.borrowers if b is not reading.borrower]
+        others = [b for b in self._borrowing.lenders if b is not reading.borrower]
         if any(self._hedge_at(borrower, late, now_s) for borrower in others):
             return
         if not self._borrowing.ask_another(reading.borrower, tuple(late), now_s):

@@ -17,6 +17,7 @@ from p2p.backend.hot import HotChunks
 from p2p.backend.index import Index, IndexEntry
 from p2p.backend.instance import InstanceCore
 from p2p.backend.leases import LeaseTable
+from p2p.backend.lenders import Lenders
 from p2p.backend.membership import Membership
 from p2p.backend.parting import Partings
 from p2p.backend.pins import Pins
@@ -76,12 +77,12 @@ def renewal_counts_before_its_answer(patch: Patch) -> None:
 def released_while_reading(patch: Patch) -> None:
     """A lease is given back although reads under it are under way."""
 
-    def release(self, borrower, grant, give=Borrowing._release):
+    def release(self, borrower, grant, give=Lenders.release):
         grant.num_reading, kept = 0, grant.num_reading
         give(self, borrower, grant)
         grant.num_reading = kept
 
-    patch.setattr(Borrowing, "_release", release)
+    patch.setattr(Lenders, "release", release)
 
 
 def reuse_before_quiescence(patch: Patch) -> None:

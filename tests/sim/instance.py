@@ -60,7 +60,7 @@ class Caller:
     @property
     def holders(self) -> list[str]:
         """Names of the instances that the fetch reads from."""
-        return [borrower.holder.instance for borrower in self.fetch._borrowing.borrowers]
+        return [borrower.holder.instance for borrower in self.fetch._borrowing.lenders]
 
 
 class SimInstance(Server):

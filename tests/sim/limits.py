@@ -28,6 +28,7 @@ def fetch_limits(draw: random.Random, ahead_bytes: int) -> FetchLimits:
         hedge_share=draw.choice([0.0, 0.1, 0.25, 0.5]),
         late_s=draw.choice([0.001, 0.01, 0.05]),
         patience_s=draw.choice([0.05, 0.5]),
+        look_left_s=draw.choice([0.1, 0.3, 2.0]),
         pull=pull,
     )
 
