@@ -7,22 +7,16 @@ from collections.abc import Sequence
 
 from p2p.backend.actions import ShortReason, Tag
 from p2p.backend.borrow import Borrower
+from p2p.backend.fellows import Fellows
 from p2p.backend.fetch_context import FetchContext
 from p2p.backend.handshake import PeerState
 from p2p.backend.lease_messages import is_consistent, lease_request
 from p2p.backend.lenders import Lenders
-from p2p.backend.peers import likely_peers, named_peers
+from p2p.backend.peers import likely_peers
 from p2p.backend.plan import plan_runs, pull_s
 from p2p.backend.planning import give_peers, give_runs, view_of
 from p2p.backend.renewals import Renewals
-from p2p.wire.messages import (
-    Holder,
-    LeaseBusy,
-    LeaseGranted,
-    Located,
-    Message,
-    Refusal,
-)
+from p2p.wire.messages import Holder, LeaseBusy, LeaseGranted, Located, Message, Refusal
 
 _RETRY_MIN_S = 0.001
 
@@ -35,6 +29,7 @@ class Borrowing:
 
     Attributes:
         lenders: everybody who was planned to serve.
+        fellows: other readers of the same.
         pull_s: how long the planned reads take, by what was measured; None if that is unknown.
     """
 
@@ -42,6 +37,7 @@ class Borrowing:
         self.pull_s: float | None = None
         self._context = context
         self.lenders = Lenders(context)
+        self.fellows = Fellows(context, self.lenders)
         self._asked: dict[Tag, Borrower] = {}
         self._is_looking = False
         self._renewals = Renewals(context)
@@ -144,6 +140,17 @@ class Borrowing:
             if positions:
                 self._ask_for(borrower, positions, now_s)
 
+    def ask_fellows(self, now_s: float) -> None:
+        """Asks other readers of the same for what they have by now."""
+        self.fellows.begin()
+        for borrower, positions in self.fellows.due(now_s):
+            self._ask_for(borrower, positions, now_s)
+
+    def end(self) -> None:
+        """The fetch is over: gives back what nobody reads."""
+        self.fellows.end()
+        self.lenders.release_all()
+
     def ask_another(self, borrower: Borrower, positions: tuple[int, ...], now_s: float) -> bool:
         """Asks another holder for chunks that are being read from one.
 
@@ -228,6 +235,7 @@ class Borrowing:
     def deadlines_s(self) -> list[float]:
         """Returns when questions have been open for too long, and when leases are over."""
         times = [self.lenders.answer_by_s(borrower) for borrower in self._asked.values()]
+        times += self.fellows.deadlines_s()
         for borrower in self.lenders:
             if borrower.retry_at_s:
                 times.append(borrower.retry_at_s)
@@ -299,16 +307,20 @@ class Borrowing:
         if name == self._guessed:
             is_right = len(answer.slots) == len(positions)
             self._context.desk.book.judge(name, is_right=is_right)
+        self.fellows.answered(name, len(answer.slots), now_s)
         looked_at = positions[: len(answer.slots) + len(answer.missing)]
         missing = {looked_at[number] for number in answer.missing}
         covered = [position for position in looked_at if position not in missing]
         if covered and not self._take(borrower, covered, answer, now_s):
             return
         for position in sorted(missing):
-            self._miss(name, position)
+            if not self.fellows.await_chunk(name, position):
+                self._miss(name, position)
         if len(looked_at) < len(positions):  # the rest has no room in what we may borrow
             left = positions[len(looked_at) :]
             self._wait(borrower, left, answer.retry_after_ms, answer.alternates, now_s)
+        else:
+            self.fellows.meet(answer.alternates, now_s)
 
     def _miss(self, name: str, position: int) -> None:
         """A holder lacks a chunk: evicted, or never there if nobody said that it was."""
@@ -332,8 +344,10 @@ class Borrowing:
             detail = f"{name} lends for {answer.ttl_ms} ms, which is over on arrival"
             self.lenders.leave(borrower, ShortReason.LEASE_LOST, detail)
             return False
+        chunks = self._context.chunks
+        note_lent = chunks.lent_too if name in self.fellows else chunks.lent
         for position in covered:
-            self._context.chunks.lent(position, name)
+            note_lent(position, name)
         return True
 
     def _on_not_granted(
@@ -371,11 +385,10 @@ class Borrowing:
         Those that it names have what it was asked for, or are about to.
         """
         borrower.retry_at_s = now_s + max(retry_after_ms / 1000, _RETRY_MIN_S)
-        self._context.is_sent_elsewhere |= bool(alternates)
         name = borrower.holder.instance
         detail = f"{name} is busy with {len(positions)} chunks from {positions[0]} on"
         self.lenders.note(name, ShortReason.PEER_BUSY, detail)
-        for holder in named_peers(self._context, alternates, now_s):
+        for holder in self.fellows.meet(alternates, now_s):
             if self._may_ask(holder):
                 for position in positions:
                     self._context.chunks.lent(position, holder.instance)

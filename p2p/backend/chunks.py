@@ -191,6 +191,12 @@ class ChunkTable:
         if chunk.state is ChunkState.WANTED and holder not in chunk.holders:
             chunk.holders.insert(0, holder)
 
+    def lent_too(self, position: int, holder: str) -> None:
+        """A fellow reader lends a chunk by now; it is not asked for it unless others are gone."""
+        chunk = self._chunks[position]
+        if chunk.state is ChunkState.WANTED and holder not in chunk.holders:
+            chunk.holders.append(holder)
+
     def postpone(self, position: int, holder: str, alternates: Sequence[str]) -> None:
         """A busy holder is the last to be asked for a chunk; those that it names come first."""
         chunk = self._chunks[position]

@@ -43,12 +43,10 @@ class Fetch:
 
     Attributes:
         outcome: what was delivered; None before.
-        num_arrived: chunks whose reads have ended well.
     """
 
     def __init__(self, context: FetchContext, on_phase: Callable[[Phase], None]) -> None:
         self.outcome: FetchOutcome | None = None
-        self.num_arrived = 0
         self._context = context
         self._chunks = context.chunks
         self._borrowing = Borrowing(context)
@@ -66,6 +64,11 @@ class Fetch:
     def num_chunks(self) -> int:
         """Chunks that were asked for."""
         return len(self._chunks)
+
+    @property
+    def num_arrived(self) -> int:
+        """Chunks whose reads have ended well."""
+        return self._context.num_arrived
 
     @property
     def deadline_s(self) -> float:
@@ -239,7 +242,7 @@ class Fetch:
         else:
             self._borrowing.on_time(now_s)
             self._borrowing.renew(now_s)
-            if self._pace.is_behind(self.num_arrived, now_s):
+            if self._pace.is_behind(now_s):
                 self._borrowing.widen()
             self._step(now_s)
 
@@ -322,6 +325,7 @@ class Fetch:
             self._locate(now_s)
         if self._chunks.first < self._chunks.end:
             self._borrowing.ask(now_s)
+            self._borrowing.ask_fellows(now_s)
             self._readings.submit(now_s)
             self._readings.hedge(now_s)
         if self._chunks.first == self._chunks.end and not self._look.is_awaited(now_s):
@@ -330,7 +334,7 @@ class Fetch:
     def _arrived(self, reading: Reading, now_s: float) -> None:
         self._chunks.arrived(reading.positions)
         self._context.arrived_s = now_s
-        self.num_arrived += len(reading.positions)
+        self._context.num_arrived += len(reading.positions)
         self._mark(Phase.MID_TRANSFER, now_s)
         self._mark(Phase.BEFORE_VERIFY, now_s)
         if reading.is_verified:
@@ -384,7 +388,7 @@ class Fetch:
         tallies = [borrower.tally for borrower in self._borrowing.lenders]
         self.outcome = deliver(self._context, tallies, self._num_local, self._phases_s, now_s)
         self._context.is_delivered = True
-        self._borrowing.lenders.release_all()
+        self._borrowing.end()
 
     def _mark(self, phase: Phase, now_s: float) -> None:
         self._phases_s.setdefault(phase.value, now_s - self._context.started_s)

@@ -141,9 +141,10 @@ class FetchContext:
         troubles: what went wrong with holders.
         now_s: the time of what happens now.
         behalf: who else it is for; None if it is for a caller here.
+        num_arrived: chunks whose reads have ended well.
         arrived_s: when the last chunk arrived; before that, when the fetch started.
         is_delivered: the outcome is there; what is still under way only has to end.
-        is_sent_elsewhere: a holder named others for what too many want from it.
+        is_sent_elsewhere: others are known to want the same, or to have taken it over.
         deadline_s: when the outcome must be there.
         ask_timeout_s: how long a question may stay unanswered.
         stall_s: how long one read may take.
@@ -162,6 +163,7 @@ class FetchContext:
     behalf: Behalf | None = None
     is_delivered: bool = False
     is_sent_elsewhere: bool = False
+    num_arrived: int = 0
     arrived_s: float = field(init=False)
     now_s: float = field(init=False)
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from p2p.backend.handover import Chain
     from p2p.keys import ChunkKey
 
-_MAX_READERS = 4  # remembered of each chunk
+_MAX_READERS = 8  # remembered of each chunk
+_MAX_SOUGHT = 16  # readers that are noticed by one search, at a time
 _MAX_HEATS = 1024
 
 
@@ -28,7 +29,7 @@ class HotLimits:
     """When a chunk counts as crowded, and as hot.
 
     Attributes:
-        readers_per_chunk: readers that are served the same chunk one after the other; 0 is all.
+        readers_per_chunk: readers that are served the same chunk at a time; 0 is all.
         memory_s: so long after the last of them, or while they still read, others are sent to them.
         least_bytes: a smaller request is served in any case.
         long_s: so is one that a reader reads in less time, by what earlier readers took.
@@ -38,7 +39,7 @@ class HotLimits:
         pause_s: between two copies of the same prompt.
     """
 
-    readers_per_chunk: int = 1
+    readers_per_chunk: int = 8
     memory_s: float = 10.0
     least_bytes: int = 64 << 20
     long_s: float = 0.2
@@ -54,6 +55,24 @@ class _Heat:
 
     sent_away_s: dict[str, float] = field(default_factory=dict)
     copied_s: float = float("-inf")
+
+
+@dataclass(slots=True, eq=False)
+class Search:
+    """Chunks that are being fetched here, and who has asked here for them.
+
+    Attributes:
+        keys: the chunks.
+        names: the readers; `take` empties it.
+    """
+
+    keys: frozenset["ChunkKey"]
+    names: dict[str, None] = field(default_factory=dict)
+
+    def take(self) -> list[str]:
+        """Returns the readers that have asked since the last call."""
+        names, self.names = list(self.names), {}
+        return names
 
 
 class HotChunks:
@@ -74,6 +93,7 @@ class HotChunks:
         self._rate = Rate()  # at which one reader reads
         self._heats: OrderedDict[ChunkKey, _Heat] = OrderedDict()  # by the last chunk wanted
         self._sent_away_s: OrderedDict[str, float] = OrderedDict()  # by reader
+        self._searches: list[Search] = []
 
     def is_long(self, num_bytes: int, reader: str, now_s: float) -> bool:
         """Returns whether a request of so many bytes can wait for other readers.
@@ -87,6 +107,32 @@ class HotChunks:
             return False
         sent_away_s = self._sent_away_s.get(reader, float("-inf"))
         return num_bytes >= self.limits.least_bytes or now_s <= sent_away_s + self.limits.memory_s
+
+    def search(self, keys: Sequence["ChunkKey"]) -> Search:
+        """A long run is being fetched here: whoever asks for it is noted until `end`."""
+        search = Search(frozenset(keys))
+        self._searches.append(search)
+        return search
+
+    def end(self, search: Search) -> None:
+        """The fetch is over."""
+        self._searches.remove(search)
+
+    def note_seeker(self, keys: Sequence["ChunkKey"], reader: str) -> None:
+        """A reader asks here for a long run."""
+        for search in self._searches if keys else ():
+            is_same = keys[0] in search.keys or keys[-1] in search.keys
+            if is_same and len(search.names) < _MAX_SOUGHT:
+                search.names[reader] = None
+
+    def fellows(self, entries: Sequence[IndexEntry], reader: str, now_s: float) -> tuple[str, ...]:
+        """Returns who else was lent some of these chunks lately and has, or will have, them."""
+        names: dict[str, None] = {}
+        for entry in entries:
+            if entry.readers and not self._is_forgotten(entry, now_s):
+                names.update(dict.fromkeys(entry.readers))
+        names.pop(reader, None)
+        return tuple(names)[:_MAX_READERS]
 
     def served(self, num_bytes: int, seconds: float, now_s: float) -> None:
         """A reader gave back so many bytes after so long."""

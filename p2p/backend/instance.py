@@ -5,7 +5,7 @@ one caller at a time.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
@@ -15,6 +15,7 @@ from p2p.backend.handshake import refuse_hello
 from p2p.backend.hot import HotChunks, HotLimits
 from p2p.backend.index import IndexEntry
 from p2p.backend.leases import Lease, LeaseLimits, LeaseTable, Reader
+from p2p.backend.lending import BUSY_RETRY_MS, Loan, as_far_as
 from p2p.backend.membership import Membership
 from p2p.backend.pins import Pins
 from p2p.backend.plea import Plea
@@ -28,7 +29,6 @@ from p2p.wire.messages import (
     EventKind,
     Hello,
     LeaseBusy,
-    LeaseGranted,
     LeaseList,
     LeaseRelease,
     LeaseRenew,
@@ -49,10 +49,11 @@ from p2p.wire.messages import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from p2p.backend.following import Following
     from p2p.backend.handover import Handover
 
-_BUSY_RETRY_MS = 20
 _MAX_VIEWS = 1024
 _MAX_PLEAS = 64
 _MAX_UNHEARD = 4096
@@ -205,42 +206,47 @@ class InstanceCore(ChunkStore):
             self.counters[f"leases_refused_{refusal.code.value}"] += 1
             return refusal
         reader = Reader(request.instance, request.incarnation)
-        found = self.index.readable(split_keys(request.keys, request.key_bytes), request.tenant)
+        keys = split_keys(request.keys, request.key_bytes)
+        found = self.index.readable(keys, request.tenant)
         is_long = self.hot.is_long(len(found) * self._chunk_bytes, reader.instance, now_s)
-        may_wait = not request.is_urgent and (is_long or self.handover is not None)
+        if is_long:
+            self.hot.note_seeker(keys, reader.instance)
+        may_wait = not request.is_urgent and not self.leases.has(reader)
+        loan = self._loan(found, reader, now_s, is_long=is_long, may_wait=may_wait)
+        if not loan.entries:
+            self.counters["leases_busy"] += not loan.is_all
+            return loan.answer(None, now_s)
+        if is_long:
+            self.hot.lend(loan.entries, reader.instance, now_s)
+        self.index.lend(loan.entries)
+        num_bytes = len(loan.entries) * self._chunk_bytes
+        lease = self.leases.grant(reader, loan.entries, num_bytes, request.ttl_ms / 1000, now_s)
+        self.hot.busy_s = now_s
+        self.counters["leases_granted"] += 1
+        return loan.answer(lease, now_s)
+
+    def _loan(
+        self,
+        found: Sequence[IndexEntry | None],
+        reader: Reader,
+        now_s: float,
+        *,
+        is_long: bool,
+        may_wait: bool,
+    ) -> Loan:
+        """Returns what of a request is lent, and to whom else the reader is sent."""
         is_end: Callable[[IndexEntry], bool] | None = None
-        if may_wait and not self.leases.has(reader):
+        if may_wait and (is_long or self.handover is not None):
             is_end = partial(self._is_elsewhere, reader=reader, now_s=now_s, is_long=is_long)
         num_max = self.leases.room(reader) // self._chunk_bytes
-        entries, missing = _as_far_as(found, num_max, is_end)
+        entries, missing = as_far_as(found, num_max, is_end)
         num_looked = len(entries) + len(missing)
         alternates: tuple[str, ...] = ()
         if num_looked < len(found):
             alternates = self._send_elsewhere(found, num_looked, reader, now_s)
-        if not entries:
-            if num_looked < len(found):
-                self.counters["leases_busy"] += 1
-                return LeaseBusy(retry_after_ms=_BUSY_RETRY_MS, alternates=alternates)
-            return LeaseGranted(
-                token=0, ttl_ms=0, slots=(), generations=(), roots=(), missing=missing
-            )
-        if is_long:
-            self.hot.lend(entries, reader.instance, now_s)
-        self.index.lend(entries)
-        num_bytes = len(entries) * self._chunk_bytes
-        lease = self.leases.grant(reader, entries, num_bytes, request.ttl_ms / 1000, now_s)
-        self.hot.busy_s = now_s
-        self.counters["leases_granted"] += 1
-        return LeaseGranted(
-            token=lease.token,
-            ttl_ms=int((lease.deadline_s - now_s) * 1000),
-            slots=tuple(entry.slot for entry in entries),
-            generations=tuple(entry.generation for entry in entries),
-            roots=tuple(zip(*(entry.roots for entry in entries), strict=True)),
-            missing=missing,
-            retry_after_ms=_BUSY_RETRY_MS if num_looked < len(found) else 0,
-            alternates=alternates,
-        )
+        elif is_long:
+            alternates = self.hot.fellows(entries, reader.instance, now_s)
+        return Loan(entries, missing, num_looked == len(found), alternates)
 
     def _is_elsewhere(
         self, entry: IndexEntry, reader: Reader, now_s: float, *, is_long: bool
@@ -377,7 +383,7 @@ class InstanceCore(ChunkStore):
         if request.namespace != self.namespace_id or len(request.keys) % request.key_bytes:
             return [Outgoing(sender, Refusal(code=RefusalCode.MALFORMED, field="keys"))]
         if len(self.pleas) >= _MAX_PLEAS:
-            return [Outgoing(sender, LeaseBusy(retry_after_ms=_BUSY_RETRY_MS))]
+            return [Outgoing(sender, LeaseBusy(retry_after_ms=BUSY_RETRY_MS))]
         self.pleas.append(Plea(sender, request, now_s + request.ttl_ms / 1000))
         return []
 
@@ -398,23 +404,3 @@ class InstanceCore(ChunkStore):
         for entry in self.index.take_back(lease.entries):
             if entry.is_damaged:
                 self.slots.release(entry.slot)
-
-
-def _as_far_as(
-    found: Sequence[IndexEntry | None],
-    num_max: int,
-    is_end: Callable[[IndexEntry], bool] | None,
-) -> tuple[tuple[IndexEntry, ...], tuple[int, ...]]:
-    """Returns the first so many entries, and the numbers of the gaps before and between them."""
-    if is_end is None and len(found) <= num_max and None not in found:
-        return tuple(entry for entry in found if entry is not None), ()
-    entries: list[IndexEntry] = []
-    missing: list[int] = []
-    for number, entry in enumerate(found):
-        if entry is None:
-            missing.append(number)
-        elif len(entries) < num_max and not (is_end and is_end(entry)):
-            entries.append(entry)
-        else:
-            break
-    return tuple(entries), tuple(missing)

@@ -32,13 +32,13 @@ class Pace:
         """Returns when `is_behind` wants to be asked."""
         return self._looks_s[:1]
 
-    def is_behind(self, num_arrived: int, now_s: float) -> bool:
+    def is_behind(self, now_s: float) -> bool:
         """Returns true, a few times, if the rest will not be there in time at this speed."""
         if not self._looks_s or now_s < self._looks_s[0]:
             return False
         self._looks_s = [look_s for look_s in self._looks_s if look_s > now_s]
         elapsed_s, left_s = now_s - self._context.started_s, self._context.deadline_s - now_s
-        return elapsed_s * self._num_missing > left_s * max(num_arrived, 0.5)
+        return elapsed_s * self._num_missing > left_s * max(self._context.num_arrived, 0.5)
 
     @property
     def _num_missing(self) -> int:

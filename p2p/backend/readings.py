@@ -9,6 +9,7 @@ No I/O, no clock, no threads.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from p2p.backend.actions import CancelRead, Read, ReadId, ShortReason
 from p2p.backend.borrow import Borrower, Grant
@@ -17,6 +18,9 @@ from p2p.backend.chunks import ChunkState, WantedChunk
 from p2p.backend.fetch_context import FetchContext
 from p2p.backend.handshake import PeerState
 from p2p.keys import ChunkKey
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _QUEUE_S = 0.25  # a holder is given so much to do at a time, by its bandwidth
 _WINDOW_S = 0.1  # and so much in one read
@@ -304,8 +308,9 @@ class Readings:
         whole = self._context.window_chunks
         desk = self._context.desk
         rate = desk.book.speeds.standing(borrower.holder.instance, now_s).bytes_per_s
-        if rate is not None:
-            num_bytes = max(rate * _WINDOW_S, _LEAST_WINDOW_BYTES)
+        spreading = self._borrowing.fellows.spreading
+        if rate is not None or spreading.is_long:
+            num_bytes = max((rate or 0.0) * _WINDOW_S, _LEAST_WINDOW_BYTES)
             whole = min(whole, max(1, int(num_bytes / desk.instance.chunk_bytes)))
         if lenders < 2:
             return whole
@@ -316,9 +321,13 @@ class Readings:
         self, borrower: Borrower, chunks_max: int, now_s: float
     ) -> tuple[Grant, Sequence[WantedChunk]] | None:
         name = borrower.holder.instance
+        spreading = self._borrowing.fellows.spreading
+        source: Iterable[WantedChunk] = self._context.chunks.wanted()
+        if spreading.is_on(now_s):
+            source = spreading.ordered(spreading.next_wanted())
         grant: Grant | None = None
         chunks: list[WantedChunk] = []
-        for chunk in self._context.chunks.wanted():
+        for chunk in source:
             if name not in chunk.holders:
                 continue
             covering = borrower.grant_of(chunk.position, now_s)

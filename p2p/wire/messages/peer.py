@@ -68,7 +68,8 @@ class LeaseGranted(Message, frozen=True, kw_only=True):
         missing: which of the asked chunks are not here. The first ``len(slots) + len(missing)``
             were looked at; the others are more than the asker may borrow at the moment.
         retry_after_ms: when to ask for those again.
-        alternates: other holders to try for those meanwhile.
+        alternates: other holders to try for those meanwhile; where everything is lent, others
+            that were lent the same lately and may have some of it.
     """
 
     token: Unsigned

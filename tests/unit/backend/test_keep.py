@@ -94,7 +94,7 @@ def test_a_copy_that_is_used_again_is_kept_if_hot(keep, is_kept_now):
 
 @pytest.mark.parametrize(("keep", "is_kept_now"), [("hot", True), ("never", False)])
 def test_a_reader_that_met_a_crowd_keeps_its_copies_if_hot(keep, is_kept_now):
-    crowded = instance_core("a", 64, hot=HotLimits(least_bytes=1, long_s=0.0))
+    crowded = instance_core("a", 64, hot=HotLimits(readers_per_chunk=1, least_bytes=1, long_s=0.0))
     shell = Shell([crowded], limits=FetchLimits(keep=keep))
     shell.put(crowded, KEYS)
     ask(crowded, hello("x"), shell.now_s)
