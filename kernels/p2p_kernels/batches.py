@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 
 from p2p_kernels.base import Slot
-from p2p_kernels.plan import CopyPlan
+from p2p_kernels.plan import CopyPlan, CopyShape
 from p2p_kernels.torch_kernels import as_tensor, copy_span
 
 _STAGING_BYTES = 64 << 20
@@ -45,10 +45,10 @@ def gather_batches(plan: CopyPlan, slots: Sequence[Slot], device: torch.device) 
     for first, given in _parts(plan, slots, device):
         targets = [as_tensor(slot) for slot in given]
         staged = [_staged(target, device) for target in targets]
+        if _has_gaps(plan.shape):  # which are copied back too
+            _copy_all(plan.shape, targets, staged)
         yield _batch(plan, first, staged)
-        for target, stage in zip(targets, staged, strict=True):
-            if stage is not target:
-                copy_span(plan.shape, stage, target)
+        _copy_all(plan.shape, staged, targets)
 
 
 def scatter_batches(plan: CopyPlan, slots: Sequence[Slot], device: torch.device) -> Iterator[Batch]:
@@ -56,9 +56,7 @@ def scatter_batches(plan: CopyPlan, slots: Sequence[Slot], device: torch.device)
     for first, given in _parts(plan, slots, device):
         sources = [as_tensor(slot) for slot in given]
         staged = [_staged(source, device) for source in sources]
-        for source, stage in zip(sources, staged, strict=True):
-            if stage is not source:
-                copy_span(plan.shape, source, stage)
+        _copy_all(plan.shape, sources, staged)
         yield _batch(plan, first, staged)
 
 
@@ -77,6 +75,24 @@ def _parts(
         at_once = max(1, _STAGING_BYTES // plan.shape.chunk.chunk_bytes)
     for first in range(0, len(slots), at_once):
         yield first, slots[first : first + at_once]
+
+
+def _copy_all(
+    shape: CopyShape, sources: Sequence[torch.Tensor], targets: Sequence[torch.Tensor]
+) -> None:
+    for source, target in zip(sources, targets, strict=True):
+        if source is not target:
+            copy_span(shape, source, target)
+
+
+def _has_gaps(shape: CopyShape) -> bool:
+    """True if a plan leaves bytes alone inside the span that it touches of a plane."""
+    chunk = shape.chunk
+    return (
+        chunk.stride_token != chunk.row_bytes
+        or chunk.stride_head != chunk.chunk_tokens * chunk.stride_token
+        or chunk.stride_plane != chunk.num_heads * chunk.stride_head
+    )
 
 
 def _staged(slot: torch.Tensor, device: torch.device) -> torch.Tensor:

@@ -11,10 +11,12 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import torch
 
+from p2p_kernels import batches
 from p2p_kernels.cuda_kernels import CudaCopier, CudaDigester
 from p2p_kernels.cupy_launcher import SOURCES, source
 from p2p_kernels.launch import THREADS
@@ -22,6 +24,7 @@ from tests.unit.kernels.properties import (
     check_digests,
     check_engine_sizes,
     check_gather,
+    check_padded_chunks,
     check_scatter,
 )
 
@@ -85,6 +88,15 @@ def main(library, examples):
     check_gather(opened, examples)
     check_scatter(opened, examples)
     check_engine_sizes(opened)
+    check_padded_chunks(opened)
+    # The way of slots that are on another device, several launches a call.
+    with (
+        patch.object(batches, "_staged", lambda slot, _: torch.full_like(slot, 77)),
+        patch.object(batches, "_MAX_CHUNKS", 2),
+    ):
+        check_gather(opened, examples)
+        check_scatter(opened, examples)
+        check_padded_chunks(opened)
     check_digests(CudaDigester(torch.device("cpu"), launcher))
     print("passed")
 

@@ -116,6 +116,16 @@ def check_engine_sizes(open_copier):
                 _same_as_reference(memory, open_copier, copy_plan(page, chunk, ids, taken))
 
 
+def check_padded_chunks(open_copier):
+    """Bytes between the rows, heads and planes of a padded chunk stay as they are."""
+    pages = np.random.default_rng(3).integers(0, 1 << 16, (2, 6, 4, 3, 8), dtype=np.uint16)
+    memory = PageMemory.of_tensors(pages, PageAxes.KV_FIRST_NHD)
+    for stride_token, stride_head, stride_plane in ((16, 136, 408), (24, 192, 576), (16, 128, 400)):
+        chunk = ChunkSpec(2, 3, 8, 8, 2, stride_plane, stride_head, stride_token)
+        for heads in (HeadRange(0, 0, 3), HeadRange(1, 0, 2)):
+            _same_as_reference(memory, open_copier, copy_plan(memory.spec, chunk, [5, 0], heads))
+
+
 def _same_as_reference(memory, open_copier, plan):
     reference, copier = ReferenceCopier(memory), open_copier(memory)
     wanted = _slots(plan.shape.chunk, plan.num_chunks, 0)
