@@ -15,7 +15,7 @@ import torch
 
 from p2p_kernels.base import Slot
 from p2p_kernels.plan import CopyPlan, CopyShape
-from p2p_kernels.torch_kernels import as_tensor, copy_span
+from p2p_kernels.torch_kernels import as_tensor, copy_span, has_gaps
 
 _STAGING_BYTES = 64 << 20
 _MAX_CHUNKS = 65535  # what the third axis of a launch can count
@@ -45,7 +45,7 @@ def gather_batches(plan: CopyPlan, slots: Sequence[Slot], device: torch.device) 
     for first, given in _parts(plan, slots, device):
         targets = [as_tensor(slot) for slot in given]
         staged = [_staged(target, device) for target in targets]
-        if _has_gaps(plan.shape):  # which are copied back too
+        if has_gaps(plan.shape):  # which are copied back too
             _copy_all(plan.shape, targets, staged)
         yield _batch(plan, first, staged)
         _copy_all(plan.shape, staged, targets)
@@ -83,16 +83,6 @@ def _copy_all(
     for source, target in zip(sources, targets, strict=True):
         if source is not target:
             copy_span(shape, source, target)
-
-
-def _has_gaps(shape: CopyShape) -> bool:
-    """True if a plan leaves bytes alone inside the span that it touches of a plane."""
-    chunk = shape.chunk
-    return (
-        chunk.stride_token != chunk.row_bytes
-        or chunk.stride_head != chunk.chunk_tokens * chunk.stride_token
-        or chunk.stride_plane != chunk.num_heads * chunk.stride_head
-    )
 
 
 def _staged(slot: torch.Tensor, device: torch.device) -> torch.Tensor:

@@ -41,6 +41,8 @@ class TorchCopier:
         for chunk, slot in enumerate(slots):
             wanted = as_tensor(slot)
             target = self._on_device(wanted)
+            if target is not wanted and has_gaps(plan.shape):  # which are copied back too
+                copy_span(plan.shape, wanted, target)
             if rows is None:
                 for page_piece, chunk_piece in self._pieces(plan, chunk, target):
                     chunk_piece.copy_(page_piece)
@@ -168,3 +170,13 @@ def copy_span(shape: CopyShape, source: torch.Tensor, target: torch.Tensor) -> N
     for plane in range(shape.chunk.num_planes):
         start = plane * shape.chunk.stride_plane + shape.chunk_start
         target[start : start + span].copy_(source[start : start + span])
+
+
+def has_gaps(shape: CopyShape) -> bool:
+    """True if a plan leaves bytes alone inside the span that it touches of a plane."""
+    chunk = shape.chunk
+    return (
+        chunk.stride_token != chunk.row_bytes
+        or chunk.stride_head != chunk.chunk_tokens * chunk.stride_token
+        or chunk.stride_plane != chunk.num_heads * chunk.stride_head
+    )

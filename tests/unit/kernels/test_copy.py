@@ -139,6 +139,11 @@ def test_chunks_may_be_padded(implementation):
     assert not slot.reshape(6, 80)[:, 64:].any()
 
 
+def test_padding_of_chunks_away_from_the_device_stays(monkeypatch):
+    monkeypatch.setattr(TorchCopier, "_on_device", lambda _, slot: torch.full_like(slot, 77))
+    test_chunks_may_be_padded(Implementation.TORCH)
+
+
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_slots_may_be_unaligned_and_of_torch(implementation):
     tensor = torch.arange(2 * 4 * 2 * 3 * 8, dtype=torch.int16).view(2, 4, 2, 3, 8)
