@@ -115,12 +115,10 @@ def opened(request, _operators):
 
 def test_any_cache_is_gathered(opened):
     check_gather(opened, 100)
-    assert CALLS
 
 
 def test_any_cache_is_scattered(opened):
     check_scatter(opened, 100)
-    assert CALLS
 
 
 def test_sizes_of_engines(opened):
