@@ -38,7 +38,7 @@ from tests.bench import kernels_layouts as layouts
 from tests.bench.kernels_plot import svg, text_table
 
 NUM_SLOTS = 8
-HEADLINE_ROUNDS = 17
+HEADLINE_ROUNDS = 61
 OTHER_ROUNDS = 5
 CHOSEN = "chosen, 1 thread"
 TORCH_2 = "torch, 2 threads"

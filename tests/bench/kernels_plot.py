@@ -9,7 +9,7 @@ _LEFT, _BAR, _ROW, _GAP, _WIDTH = 150, 300, 15, 34, 1010
 _COLOURS = {"gather": "#2b6cb0", "scatter": "#c05621"}
 _MOST = 1.3
 _FONT = 'font-family="sans-serif" font-size="11"'
-_HALO = 'paint-order="stroke" stroke="white" stroke-width="3"'
+_HALO = 'stroke="white" stroke-width="3"'
 _TITLE = "Chunks of 256 tokens on the host: speed to a plain copy, medians with quartiles"
 
 
@@ -84,4 +84,5 @@ def _bar(x: int, y: int, way: str, spread: Spread):
         'stroke="black" stroke-width="1.5"/>'
     )
     at = x + max(width, high) + 4
-    yield f'<text x="{at:.1f}" y="{y + 10}" {_HALO}>{spread["median"]:.2f}</text>'
+    for style in (_HALO, ""):  # the halo apart: not every viewer knows paint-order
+        yield f'<text x="{at:.1f}" y="{y + 10}" {style}>{spread["median"]:.2f}</text>'
