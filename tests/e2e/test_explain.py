@@ -126,6 +126,15 @@ def test_a_request_that_is_not_known_is_a_failure(controller):
     assert "no instance has reported this request" in shown.stdout
 
 
+def test_an_asker_that_nobody_knows_is_refused(controller):
+    for command in ("locate", "explain"):
+        shown = controller.cli(
+            command, "--namespace", NAMESPACE.id, "--as-instance", "nobody", *WORDS
+        )
+        assert (shown.returncode, shown.stdout) == (1, "")
+        assert "unknown_instance: instance = 'nobody'" in shown.stderr
+
+
 def test_explain_wants_keys_or_a_request(controller):
     assert controller.cli("explain", "--namespace", NAMESPACE.id).returncode == 2
     assert controller.cli("explain", *WORDS).returncode == 2

@@ -2,12 +2,13 @@
 
 import argparse
 
-from p2p.wire.messages import EventKind, Holder, HolderRun, Located
+from p2p.wire.messages import EventKind, Holder, HolderRun, Located, Refusal
 from p2p_controller.cli.asking import connect
 from p2p_controller.cli.exit_code import ExitCode
 from p2p_controller.cli.output import Table, write_json, write_line, write_table
 from p2p_controller.cli.prompt_keys import keys_of_prompt
-from p2p_controller.views import LocateReport
+from p2p_controller.client import ControllerClient, RequestRefusedError
+from p2p_controller.views import LocateReport, named_views
 
 _TIER_NAMES = {EventKind.ADMIT_DEVICE.value: "device", EventKind.ADMIT_HOST.value: "host"}
 
@@ -16,6 +17,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     """Prints the runs of the longest prefix; fails if that is not all of it."""
     keys = keys_of_prompt(arguments)
     with connect(arguments) as client:
+        _check_asker(client, arguments.as_instance)
         located = client.locate(
             arguments.namespace,
             keys,
@@ -29,6 +31,13 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     else:
         _write(located, report.num_held, len(keys))
     return ExitCode.OK if report.num_held == len(keys) else ExitCode.FAILED
+
+
+def _check_asker(client: ControllerClient, asker: str) -> None:
+    """Raises for an asker that nobody knows; an instance may ask before it has registered."""
+    refusal = named_views(client.instances(), asker) if asker else None
+    if isinstance(refusal, Refusal):
+        raise RequestRefusedError(client.address, refusal)
 
 
 def _write(located: Located, num_held: int, num_keys: int) -> None:

@@ -33,9 +33,8 @@ def explain(state: ControllerState, message: Explain, now_s: float) -> Explained
     if message.request and not requests and not keys:
         return _unknown_request(state, message, now_s)
     filled = _filled(state, message, requests)
-    if not filled.namespace:
-        code = RefusalCode.NAMESPACE if not message.instance else RefusalCode.UNKNOWN_INSTANCE
-        return Refusal(code=code, field="namespace", theirs=message.instance)
+    if not filled.namespace or not _is_known(state, message.instance):
+        return _refuse(message)
     if message.request and not keys:
         return _of_request(state, filled, requests, now_s)
     namespace_id = NamespaceId(filled.namespace)
@@ -50,6 +49,18 @@ def explain(state: ControllerState, message: Explain, now_s: float) -> Explained
     ]
     answer = Explained(num_keys=len(keys), num_held=num_held, requests=tuple(requests))
     return _completed(state, answer, [*reported, *findings], now_s)
+
+
+def _is_known(state: ControllerState, asker: str) -> bool:
+    """Returns whether the asker's layout, if one is named, can decide who can be read."""
+    return not asker or InstanceId(asker) in state.members.by_id
+
+
+def _refuse(message: Explain) -> Refusal:
+    if message.instance:
+        code = RefusalCode.UNKNOWN_INSTANCE
+        return Refusal(code=code, field="instance", theirs=message.instance)
+    return Refusal(code=RefusalCode.NAMESPACE, field="namespace")
 
 
 def _of_request(

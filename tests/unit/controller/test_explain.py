@@ -391,6 +391,24 @@ def test_without_a_namespace_the_instance_says_it(controller):
     assert isinstance(reply, Refusal)
 
 
+def test_an_asker_that_nobody_knows_is_refused_though_the_namespace_is_given(controller):
+    controller.joined("p", 1)
+    blob, key_bytes = join_keys(keys(1))
+    question = Explain(namespace=NAMESPACE.id, keys=blob, key_bytes=key_bytes, instance="nobody")
+    refusal = controller.send(question)
+    assert isinstance(refusal, Refusal)
+    assert (refusal.field, refusal.theirs) == ("instance", "nobody")
+
+
+def test_a_request_of_an_instance_that_is_gone_is_still_explained(controller):
+    q = controller.joined("q")
+    send_reports(controller, q, report())
+    controller.send(q.deregister())
+    assert (
+        finding(explain(controller, request="r1", namespace=""), Why.BUDGET_SPENT).instance == "q"
+    )
+
+
 def test_the_last_line_of_a_prompt_tells_what_is_so_now_and_that_of_a_request_what_was(controller):
     p = controller.joined("p", 1, 2, 3)
     q = controller.joined("q")
