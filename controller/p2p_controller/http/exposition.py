@@ -16,8 +16,9 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from p2p.wire.messages import ControllerMetrics, ControllerStatus, RequestMetrics
+from p2p_controller.unusual import DROPPED, DROPPED_KINDS, EVENTS
 
-_DROPPED = "dropped_"
+_NONE = dict.fromkeys([*EVENTS, *(DROPPED + kind for kind in DROPPED_KINDS)], 0)
 _FIRST_BUCKET = 2  # below 4 microseconds
 
 
@@ -106,9 +107,9 @@ def _of_status(status: ControllerStatus | None) -> Iterable[Metric]:
         }
         for name, value in values.items():
             gauges[name].add_metric([], float(value))
-        for kind, number in status.counters.items():
-            family = dropped if kind.startswith(_DROPPED) else events
-            family.add_metric([kind.removeprefix(_DROPPED)], number)
+        for kind, number in (_NONE | status.counters).items():
+            family = dropped if kind.startswith(DROPPED) else events
+            family.add_metric([kind.removeprefix(DROPPED)], number)
     yield from (info, *gauges.values(), events, dropped)
 
 

@@ -8,6 +8,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from p2p.wire.messages import ControllerMetrics, ControllerStatus, NamespaceMetrics, RequestMetrics
 from p2p_controller.http.exposition import Exposition, Scrape
+from p2p_controller.unusual import DROPPED_KINDS, EVENTS
+from tests.e2e.controller_process import ROOT
 
 STATUS = ControllerStatus(
     version="1.2",
@@ -70,6 +72,36 @@ def test_the_status_becomes_gauges_and_counters():
     assert found["p2p_controller_dropped_messages_total", frozenset({("kind", "body")})] == 7
     silent = frozenset({("namespace", "n"), ("model", "m"), ("state", "silent")})
     assert found["p2p_controller_instances", silent] == 1
+
+
+def test_what_never_happened_is_zero_so_that_its_first_time_has_a_rate():
+    exposition = Exposition()
+    exposition.scrape = Scrape(STATUS, METRICS)
+    found = samples(exposition)
+    zero = {dict(labels).get("kind") for (_, labels), value in found.items() if value == 0}
+    assert zero >= {"instances_silent", "drifts", "handshake"}
+
+
+def test_every_name_that_is_counted_is_known_and_described():
+    """Read from the sources, so that a new counter is not forgotten."""
+    folder = resources.files("p2p_controller")
+    sources = [file.read_text() for file in folder.rglob("*.py")]  # type: ignore[attr-defined]
+    counted = set(re.findall(r"counters\[\"(\w+)\"\]", "".join(sources)))
+    counted |= {"instances_forgotten", "http_ended"}  # written in another way
+    assert counted == set(EVENTS)
+    responder = (ROOT / "p2p/wire/responder.py").read_text()
+    assert set(re.findall(r"_count\(\"(\w+)\"", responder)) == set(DROPPED_KINDS)
+    table = (ROOT / "docs/operations.md").read_text()
+    assert {name for name in EVENTS if f"`{name}`" not in table} == set()
+
+
+def test_no_rate_is_divided_by_one_that_may_be_zero():
+    """Of a message that was not timed lately, 0 / 0 would be NaN, and so would every sum of it."""
+    for panel in dashboard()["panels"]:
+        for target in panel.get("targets", []):
+            for divisor in target["expr"].split("/ ")[1:]:
+                assert divisor.startswith("(rate("), target["expr"]
+                assert " > 0)" in divisor
 
 
 def test_times_become_a_histogram():
