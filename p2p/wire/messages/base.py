@@ -61,7 +61,6 @@ class RefusalCode(Enum):
     NAMESPACE = "namespace"
     LAYOUT = "layout"
     LEASE_LOST = "lease_lost"
-    NOT_MINE = "not_mine"
     CLOSING = "closing"
 
 
