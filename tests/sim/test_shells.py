@@ -37,7 +37,6 @@ ALLOWED = {
     ("_is_same_start", "branches on incarnation"): "one socket for each start",
     ("_is_same_start", "branches on public_key"): "one socket for each start",
     ("_leases_of", "makes a ListLeases"): "a person's question, passed on over HTTP",
-    ("lease_report", "makes a ListInstances"): "a person's question, passed on over HTTP",
     ("Responder._decode", "makes a Refusal"): "no core sees what is no message",
     ("Responder._decode", "uses RefusalCode"): "no core sees what is no message",
 }
