@@ -2,7 +2,7 @@
 
 Costs are measured where a cache is opened, which is before the first request, within the budget of
 the settings; and once per machine, since they are kept in a file. What takes seconds to start
-(torch where nobody loaded it, torch.compile) is measured by ``python -m p2p_kernels --measure``.
+(torch on the host where nobody loaded it, torch.compile) is measured by ``python -m p2p_kernels --measure``.
 """
 
 import logging
@@ -38,7 +38,7 @@ def open_adaptive(
     file, device = CostFile(cost_path(settings)), memory.spec.device
     copiers = _quick_copiers(memory)
     if shape is not None and settings.calibration == "budget":
-        budget_s = settings.calibration_budget_s
+        budget_s = settings.budget_s(device)
         _measure_missing(file, list(copiers), layout_kind(shape), device, budget_s)
     known = {
         (kind, way): file.load(device_key(device), kind, way)

@@ -26,7 +26,7 @@ class PagedCache:
         chunk: how a chunk lies in a slot.
         implementation: forces the implementation.
         settings: by default from the environment; see `KernelSettings`. Opening a cache may spend
-            ``calibration_budget_s`` on measuring implementations that nobody has measured here.
+            ``calibration_budget_s`` (or the device's) on measuring what nobody has measured here.
 
     Raises:
         ArgumentError: pages and chunks do not fit; or the implementation isn't for this device.

@@ -42,7 +42,7 @@ class Entry:
         devices: types of devices by torch's names (ROCm and DCU are ``cuda``); empty for all.
         packages: what must be installed, by the names that are imported.
         seed: what copies are taken to cost until somebody measured.
-        starts_slowly: the first call takes seconds: chosen only once it was measured on request.
+        starts_slowly: the first call takes many seconds: chosen only once it was measured on request.
     """
 
     maker: str
@@ -69,11 +69,11 @@ ENTRIES: dict[Implementation, Entry] = {  # those that need more, or are a last 
     ),
     Implementation.TRITON: Entry(
         "p2p_kernels.triton_kernels:TritonCopier",
-        ("cuda",), ("torch", "triton"), Cost(4e-5, 0, 1e-10, 1e-12), starts_slowly=True,
+        ("cuda",), ("torch", "triton"), Cost(4e-5, 0, 1e-10, 1e-12),
     ),
     Implementation.CUDA: Entry(
         "p2p_kernels.cuda_kernels:CudaCopier",
-        ("cuda",), ("torch", "cupy"), Cost(3e-5, 0, 1e-10, 1e-12), starts_slowly=True,
+        ("cuda",), ("torch", "cupy"), Cost(3e-5, 0, 1e-10, 1e-12),
     ),
     Implementation.DMA: Entry(
         "p2p_kernels.dma_kernels:DmaCopier",

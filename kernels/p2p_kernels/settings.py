@@ -19,7 +19,9 @@ class KernelSettings(Settings, frozen=True, kw_only=True):
         implementation: one of `Implementation`; ``auto`` chooses by measured costs.
         calibration: ``budget`` measures when a cache is opened what nobody has measured on this
             device; ``off`` takes what the cost file says, or else an estimate.
-        calibration_budget_s: seconds that opening a cache may spend on that.
+        calibration_budget_s: seconds that opening a cache in host memory may spend on that.
+        device_calibration_budget_s: the same for a cache on a device, where kernels are compiled
+            first.
         cost_file: where measured costs are kept; empty for ``$XDG_CACHE_HOME/p2p/kernels.json``,
             ``none`` for nowhere.
     """
@@ -28,6 +30,7 @@ class KernelSettings(Settings, frozen=True, kw_only=True):
     implementation: str = "auto"
     calibration: Literal["budget", "off"] = "budget"
     calibration_budget_s: float = 0.5
+    device_calibration_budget_s: float = 15.0
     cost_file: str = ""
 
     def check(self) -> None:
@@ -36,9 +39,15 @@ class KernelSettings(Settings, frozen=True, kw_only=True):
         if self.implementation not in known:
             reason = f"one of {', '.join(known)}"
             raise ConfigError("kernels.implementation", self.implementation, reason)
-        if not 0 <= self.calibration_budget_s <= _LONGEST_BUDGET_S:
-            reason = f"0 to {_LONGEST_BUDGET_S} seconds"
-            raise ConfigError("kernels.calibration_budget_s", self.calibration_budget_s, reason)
+        for name in ("calibration_budget_s", "device_calibration_budget_s"):
+            budget_s = getattr(self, name)
+            if not 0 <= budget_s <= _LONGEST_BUDGET_S:
+                reason = f"0 to {_LONGEST_BUDGET_S} seconds"
+                raise ConfigError(f"kernels.{name}", budget_s, reason)
+
+    def budget_s(self, device: str) -> float:
+        """Returns how long opening a cache on a device may spend on measuring."""
+        return self.calibration_budget_s if device == "cpu" else self.device_calibration_budget_s
 
 
 def cost_path(settings: KernelSettings, environ: Mapping[str, str] = os.environ) -> Path | None:

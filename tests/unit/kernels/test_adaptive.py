@@ -376,6 +376,14 @@ def test_settings_force(monkeypatch):
         open_copier(_memory())
     with pytest.raises(ConfigError, match=r"kernels.calibration_budget_s = -1"):
         KernelSettings(calibration_budget_s=-1.0).check()
+    with pytest.raises(ConfigError, match=r"kernels.device_calibration_budget_s = 601"):
+        KernelSettings(device_calibration_budget_s=601.0).check()
+
+
+def test_a_device_is_given_time_to_compile():
+    settings = KernelSettings(calibration_budget_s=0.1, device_calibration_budget_s=9.0)
+    assert settings.budget_s("cpu") == 0.1
+    assert settings.budget_s("cuda:1") == 9.0
 
 
 def test_where_the_file_is(tmp_path):
