@@ -2,7 +2,8 @@
 
 Costs are measured where a cache is opened, which is before the first request, within the budget of
 the settings; and once per machine, since they are kept in a file. What takes seconds to start
-(torch on the host where nobody loaded it, torch.compile) is measured by ``python -m p2p_kernels --measure``.
+(on the host, torch that nobody loaded; torch.compile) is measured by ``python -m p2p_kernels
+--measure``.
 """
 
 import logging

@@ -42,7 +42,7 @@ class Entry:
         devices: types of devices by torch's names (ROCm and DCU are ``cuda``); empty for all.
         packages: what must be installed, by the names that are imported.
         seed: what copies are taken to cost until somebody measured.
-        starts_slowly: the first call takes many seconds: chosen only once it was measured on request.
+        starts_slowly: the first call takes many seconds: chosen once it was measured on request.
     """
 
     maker: str
