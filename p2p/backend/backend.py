@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import Self
@@ -18,7 +18,7 @@ from p2p.backend.cache_copies import CacheCopies, CacheDescription
 from p2p.backend.engine import FetchEngine
 from p2p.backend.engine_cache import CacheParts, EngineCache
 from p2p.backend.engine_device import check_usable, parse_device, pin_pool
-from p2p.backend.engine_parts import EngineParts, Observer, Ticket
+from p2p.backend.engine_parts import EngineParts, FetchWatch, Observer, Ticket
 from p2p.backend.fetch_context import FetchLimits
 from p2p.backend.fetch_log import check_request_id
 from p2p.backend.following import Following, MirrorLimits
@@ -29,6 +29,7 @@ from p2p.backend.leases import LeaseLimits
 from p2p.backend.locator import Locator
 from p2p.backend.peer_service import PeerService
 from p2p.backend.pool import Pool, SlotBytes
+from p2p.backend.present import PresentChunks
 from p2p.backend.reader import ReaderCore
 from p2p.backend.results import (
     DrainReport,
@@ -173,6 +174,8 @@ class P2PBackend:
             submit_put=self.submit_put,
             fetch=self._fetch,
             start_fetch=self._start_fetch,
+            result_of=self._result,
+            present=PresentChunks(self._core, self._lock, self._pool),
             saver=self._put_thread,
             loader=self._load_thread,
         )
@@ -246,7 +249,7 @@ class P2PBackend:
             ArgumentError: keys differ in length, the budget is not positive, or the id is longer
                 than 128 characters.
         """
-        return self._fetch(FetchRequest(keys, budget_s, tenant, request_id))
+        return self._result(self._fetch(FetchRequest(keys, budget_s, tenant, request_id)))
 
     # ------------------------------------------------------------------ the asynchronous twin
 
@@ -414,21 +417,19 @@ class P2PBackend:
             return ArraySource(kv, self.layout)
         return kv
 
-    def _submit(
-        self, request: FetchRequest, on_done: Callable[[FetchOutcome], None] | None = None
-    ) -> Ticket:
+    def _submit(self, request: FetchRequest, watch: FetchWatch | None = None) -> Ticket:
         self._check_open()
         check_request_id(request.request_id)
         budget_s = self.config.budget_s if request.budget_s is None else request.budget_s
         return self._engine.submit(
-            request.keys, request.tenant, budget_s, request.request_id, on_done
+            request.keys, request.tenant, budget_s, request.request_id, watch
         )
 
-    def _fetch(self, request: FetchRequest) -> FetchResult:
-        return self._result(self._engine.wait(self._submit(request)))
+    def _fetch(self, request: FetchRequest, watch: FetchWatch | None = None) -> FetchOutcome:
+        return self._engine.wait(self._submit(request, watch))
 
-    def _start_fetch(self, request: FetchRequest, take: Callable[[FetchResult], None]) -> None:
-        self._submit(request, lambda outcome: take(self._result(outcome)))
+    def _start_fetch(self, request: FetchRequest, watch: FetchWatch) -> None:
+        self._submit(request, watch)
         self._engine.drive_in_background()
 
     def _result(self, outcome: FetchOutcome) -> FetchResult:

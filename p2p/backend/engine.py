@@ -29,7 +29,7 @@ from p2p.backend.actions import (
     Verify,
 )
 from p2p.backend.dialer import Call, Dialer
-from p2p.backend.engine_parts import EngineParts, Ticket
+from p2p.backend.engine_parts import EngineParts, FetchWatch, Ticket
 from p2p.backend.handover import Handover
 from p2p.backend.lane import LaneEvent, LinkLost, Quiesced
 from p2p.backend.lanes import LaneParts, Lanes
@@ -103,11 +103,9 @@ class FetchEngine:
         tenant: str,
         budget_s: float,
         request_id: str,
-        on_done: Callable[[FetchOutcome], None] | None = None,
+        watch: FetchWatch | None = None,
     ) -> Ticket:
         """Starts a fetch. Somebody must drive it: `wait`, or `drive_in_background`.
-
-        ``on_done`` is called on the driving thread with the outcome.
 
         Raises:
             ArgumentError: as `ReaderCore.submit`.
@@ -119,7 +117,7 @@ class FetchEngine:
             fetch = self._reader.submit(
                 keys, tenant, budget_s, self._clock(), request_id=request_id
             )
-            ticket = Ticket(fetch, on_done)
+            ticket = Ticket(fetch, watch)
             self._tickets.append(ticket)
         return ticket
 
@@ -380,6 +378,9 @@ class FetchEngine:
             roots = tuple((digest(key, slot),) for key, slot in pairs)
         with self._lock:
             self._reader.on_verified(action.read_id, roots, self._clock())
+        for ticket in self._tickets:
+            if ticket.watch is not None:
+                ticket.watch.on_progress()
 
     def _on_read_end(self, end: ReadEnd) -> None:
         self._last_progress_s = end.ended_s
@@ -426,6 +427,6 @@ class FetchEngine:
                 tally.channel = self._parts.channel.offer().channel
                 tally.transport = self._links.transport(tally.instance)
             ticket.done.set()
-            if ticket.on_done is not None and ticket.outcome is not None:
-                ticket.on_done(ticket.outcome)
+            if ticket.watch is not None and ticket.outcome is not None:
+                ticket.watch.on_done(ticket.outcome)
         self._parts.on_commit()

@@ -1,25 +1,25 @@
 """An engine's paged cache, registered once: chunks come out of it and go into it by block ids."""
 
-import logging
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
+from p2p.backend.actions import FetchOutcome
 from p2p.backend.blocks import BlockRows, rows_to_gather, rows_to_scatter
 from p2p.backend.cache_copies import CacheCopies
+from p2p.backend.engine_parts import FetchWatch
 from p2p.backend.intake import Intake
+from p2p.backend.load import Load
 from p2p.backend.loading import Loading, LoadOrder, LoadReport
 from p2p.backend.pool import SlotBytes
+from p2p.backend.present import PresentChunks
 from p2p.backend.results import FetchRequest, FetchResult, Handle, PutReport
 from p2p.backend.saving import Saving
 from p2p.backend.sources import ChunkSource
 from p2p.backend.wanted import Wanted, wanted_of
-from p2p.errors import ArgumentError, LocalError, P2PError
+from p2p.errors import ArgumentError
 from p2p.kernels import BlockIds, DeviceEvent
 from p2p.keys import ChunkKey
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,10 @@ class CacheParts:
         intake: where chunks go.
         put: stores chunks of a source for a tenant.
         submit_put: does so on another thread.
-        fetch: brings chunks into the pool.
-        start_fetch: does so on another thread, and calls with the result.
+        fetch: brings chunks into the pool, driven by the calling thread.
+        start_fetch: does so on another thread.
+        result_of: makes a result of an outcome.
+        present: what is in the pool.
         saver: copies layers that are saved.
         loader: copies what was fetched.
     """
@@ -39,8 +41,10 @@ class CacheParts:
     intake: Intake
     put: Callable[[Sequence[ChunkKey], ChunkSource, str], PutReport]
     submit_put: Callable[[Sequence[ChunkKey], ChunkSource, str], Handle[PutReport]]
-    fetch: Callable[[FetchRequest], FetchResult]
-    start_fetch: Callable[[FetchRequest, Callable[[FetchResult], None]], None]
+    fetch: Callable[[FetchRequest, FetchWatch], FetchOutcome]
+    start_fetch: Callable[[FetchRequest, FetchWatch], None]
+    result_of: Callable[[FetchOutcome], FetchResult]
+    present: PresentChunks
     saver: Executor
     loader: Executor
 
@@ -113,8 +117,9 @@ class EngineCache:
         wanted = self._wanted(request, block_ids)
         if wanted.is_nothing:
             return LoadReport(wanted.first, wanted.first)
-        with self._parts.fetch(wanted.request) as result:
-            return self._load(wanted, result, LoadOrder.CHUNKS, Loading(self.num_layers))
+        load = Load(self._copies, wanted, LoadOrder.CHUNKS)
+        self._parts.fetch(wanted.request, self._watch(load))
+        return load.loading.result()
 
     def submit_fetch(
         self,
@@ -133,16 +138,12 @@ class EngineCache:
             order: with `LoadOrder.LAYERS` the engine can use a layer while later ones are copied.
         """
         wanted = self._wanted(request, block_ids)
-        loading = Loading(self.num_layers)
+        load = Load(self._copies, wanted, order)
         if wanted.is_nothing:
-            loading.done(LoadReport(wanted.first, wanted.first))
-            return loading
-        submit = self._parts.loader.submit
-        self._parts.start_fetch(
-            wanted.request,
-            lambda result: _ignore(submit(self._load_all, wanted, result, order, loading)),
-        )
-        return loading
+            load.loading.done(LoadReport(wanted.first, wanted.first))
+        else:
+            self._parts.start_fetch(wanted.request, self._watch(load))
+        return load.loading
 
     # ------------------------------------------------------------------ parts
 
@@ -163,48 +164,17 @@ class EngineCache:
         self._copies.whole.cache.plan(rows, self._copies.whole.heads)
         return wanted_of(request, rows)
 
-    def _load_all(
-        self, wanted: Wanted, result: FetchResult, order: LoadOrder, loading: Loading
-    ) -> None:
-        """The outermost frame of a load."""
-        try:
-            with result:
-                self._load(wanted, result, order, loading)
-        except P2PError as error:
-            logger.warning("%s: not copied into the cache: %s", result.request_id, error)
-            loading.failed(error)
-        except Exception as error:
-            logger.exception("%s: not copied into the cache", result.request_id)
-            loading.failed(LocalError(f"not copied into the cache: {error}"))
-            raise
+    def _watch(self, load: Load) -> FetchWatch:
+        """Has the loading thread copy what is there, whenever there is more."""
+        parts = self._parts
 
-    def _load(
-        self, wanted: Wanted, result: FetchResult, order: LoadOrder, loading: Loading
-    ) -> LoadReport:
-        """Copies what was fetched, and tells as it goes."""
-        first, chunks = wanted.first, result.chunks
-        loading.fetched(first + len(chunks))
-        rows = wanted.rows[first : first + len(chunks)]
-        began_s = time.monotonic()
-        if order is LoadOrder.LAYERS:
-            for part in self._copies.layers:
-                self._copies.scatter(part, rows, chunks)
-                loading.layer_written()
-        else:
-            self._copies.scatter(self._copies.whole, rows, chunks)
-        report = LoadReport(
-            num_chunks=first + len(chunks),
-            num_skipped=first,
-            num_local=result.num_local,
-            reason=result.reason,
-            detail=result.detail,
-            sources=result.sources,
-            fetch_s=result.seconds,
-            scatter_s=time.monotonic() - began_s,
-            request_id=result.request_id,
-        )
-        loading.done(report)
-        return report
+        def on_progress() -> None:
+            parts.loader.submit(load.advance, parts.present)
+
+        def on_done(outcome: FetchOutcome) -> None:
+            parts.loader.submit(load.finish, parts.result_of(outcome))
+
+        return FetchWatch(on_progress, on_done)
 
 
 @dataclass(frozen=True)
@@ -221,7 +191,3 @@ class _CacheSource:
 
     def copy_to(self, positions: Sequence[int], slots: Sequence[SlotBytes]) -> None:
         self.copies.gather(self.copies.whole, self.rows[list(positions)], slots, self.after)
-
-
-def _ignore(_: object) -> None:
-    """A load tells its `Loading` what became of it."""

@@ -54,18 +54,31 @@ class EngineParts:
     observer: Observer | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class FetchWatch:
+    """Who wants to know how a fetch goes; called on the driving thread, which waits.
+
+    Attributes:
+        on_progress: more chunks may be in the pool.
+        on_done: the outcome is there.
+    """
+
+    on_progress: Callable[[], None]
+    on_done: Callable[[FetchOutcome], None]
+
+
 @dataclass(slots=True, eq=False)
 class Ticket:
     """One fetch as its caller sees it.
 
     Attributes:
         fetch: its state.
-        on_done: called on the driving thread, which waits for it, when the outcome is there.
+        watch: who wants to know how it goes, if anybody does.
         done: set when the outcome is there.
     """
 
     fetch: Fetch
-    on_done: Callable[[FetchOutcome], None] | None = None
+    watch: FetchWatch | None = None
     done: threading.Event = field(default_factory=threading.Event)
 
     @property

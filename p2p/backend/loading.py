@@ -8,9 +8,14 @@ from enum import Enum
 from p2p.backend.actions import ShortReason, SourceTally
 from p2p.errors import ArgumentError, P2PError
 
+_LONG_S = 60.0
+
 
 class LoadOrder(Enum):
-    """In which order blocks are written: by chunks, or layer after layer over all chunks."""
+    """In which order blocks are written.
+
+    By chunks, as soon as each is there; or, once all are there, layer after layer over all chunks.
+    """
 
     CHUNKS = "chunks"
     LAYERS = "layers"
@@ -77,6 +82,15 @@ class Loading:
         """
         self._wait(lambda: self._report is not None, timeout_s)
         return self._report
+
+    def result(self) -> LoadReport:
+        """Returns what was brought, however long that takes.
+
+        Raises: as `poll`.
+        """
+        while (report := self.wait(_LONG_S)) is None:
+            pass
+        return report
 
     def wait_fetched(self, timeout_s: float) -> int | None:
         """Returns how many leading chunks will be in the cache, as soon as that is certain.

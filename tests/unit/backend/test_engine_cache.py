@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -16,9 +15,11 @@ from p2p.agent.slots import SlotState
 from p2p.backend.actions import FetchOutcome, ShortReason
 from p2p.backend.cache_copies import CacheCopies, CacheDescription
 from p2p.backend.engine_cache import CacheParts, EngineCache
+from p2p.backend.engine_parts import FetchWatch
 from p2p.backend.intake import Intake
 from p2p.backend.loading import LoadOrder
 from p2p.backend.pool import Pool
+from p2p.backend.present import PresentChunks
 from p2p.backend.results import FetchRequest, FetchResult, Handle
 from p2p.errors import ArgumentError, ClosedError, DeviceError, LocalError
 from p2p.kernels import SKIP_BLOCK, DeviceName, HeadRange, PageAxes
@@ -32,9 +33,6 @@ KEYS = chunk_keys(range(4 * LAYOUT.chunk_tokens), LAYOUT.chunk_tokens)
 BLOCKS = [int(block) for block in np.random.default_rng(0).permutation(NUM_BLOCKS)[:16]]
 TARGETS = [int(block) for block in np.random.default_rng(1).permutation(NUM_BLOCKS)[:16]]
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 
 class OneInstance:
     """What a backend is to a cache: a real core, pool and intake, and fetches of what is here."""
@@ -47,7 +45,7 @@ class OneInstance:
         self.intake = Intake(self.core, self.lock, self.pool, self._wake)
         self.saver, self.loader = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
         self.requests: list[FetchRequest] = []
-        self.held: list[Callable[[], None]] = []
+        self.held: list[tuple[FetchRequest, FetchWatch]] = []
 
     def _wake(self) -> None:
         self.num_wakes += 1
@@ -59,7 +57,9 @@ class OneInstance:
             put=self.intake.put,
             submit_put=self._submit_put,
             fetch=self.fetch,
-            start_fetch=lambda request, take: self.held.append(lambda: take(self.fetch(request))),
+            start_fetch=lambda request, watch: self.held.append((request, watch)),
+            result_of=self.result_of,
+            present=PresentChunks(self.core, self.lock, self.pool),
             saver=self.saver,
             loader=self.loader,
         )
@@ -72,24 +72,32 @@ class OneInstance:
             lambda timeout_s: _ignore(wait([future], timeout_s)),
         )
 
-    def fetch(self, request: FetchRequest) -> FetchResult:
+    def fetch(self, request: FetchRequest, watch: FetchWatch) -> FetchOutcome:
+        """What is here, all at once."""
         self.requests.append(request)
-        entries = []
-        for key in request.keys:
-            entry = self.core.index.get(key)
-            if entry is None:
-                break
+        entries = self.core.index.prefix(request.keys, request.tenant)
+        for entry in entries:
             self.core.index.pin(entry)
-            entries.append(entry)
         is_all = len(entries) == len(request.keys)
         reason = ShortReason.COMPLETE if is_all else ShortReason.NO_HOLDER
         outcome = FetchOutcome(entries, reason, phases_s={"done": 0.5}, request_id="r")
-        views = [self.pool.view(entry.slot) for entry in entries]
+        watch.on_done(outcome)
+        return outcome
 
+    def go_on(self) -> None:
+        """The fetch that is under way has brought more."""
+        self.held[-1][1].on_progress()
+
+    def end(self) -> None:
+        """The fetch that is under way ends."""
+        self.fetch(*self.held.pop())
+
+    def result_of(self, outcome: FetchOutcome) -> FetchResult:
         def release() -> None:
-            for entry in entries:
+            for entry in outcome.entries:
                 self.core.unpin(entry)
 
+        views = [self.pool.view(entry.slot) for entry in outcome.entries]
         return FetchResult(views, outcome, release)
 
     @property
@@ -126,7 +134,7 @@ def test_what_is_put_from_blocks_is_fetched_into_others(one):
     report = one.register(holder).put(KEYS, BLOCKS, "t")
     assert (report.num_stored, report.num_present, report.num_refused) == (4, 0, 0)
     expected = wanted(holder, BLOCKS, TARGETS, reader)
-    loaded = one.register(reader).fetch(FetchRequest(KEYS), TARGETS)
+    loaded = one.register(reader).fetch(FetchRequest(KEYS, tenant="t"), TARGETS)
     assert (loaded.num_chunks, loaded.reason) == (4, ShortReason.COMPLETE)
     assert np.array_equal(reader.content, expected)
     again = one.register(holder).submit_put(KEYS[:2], BLOCKS[:8]).wait(30)
@@ -193,7 +201,7 @@ def test_a_layer_can_be_used_while_later_ones_are_copied(one):
     gate = Gate(cache, reader.content)
     loading = cache.submit_fetch(FetchRequest(KEYS), TARGETS, LoadOrder.LAYERS)
     assert loading.wait_fetched(0) is None
-    one.held.pop()()  # the fetch ends
+    one.end()  # the fetch ends
     assert loading.wait_fetched(30) == 4
     expected = np.zeros_like(reader.content)
     for layer in range(LAYOUT.num_layers):
@@ -215,13 +223,75 @@ def test_by_chunks_every_layer_comes_at_the_end(one):
     cache = one.register(reader)
     gate = Gate(cache, reader.content)
     loading = cache.submit_fetch(FetchRequest(KEYS), TARGETS)
-    one.held.pop()()
+    one.end()
     assert loading.wait_fetched(30) == 4
     assert not loading.wait_layer(0, 0.01)
     gate.may_copy.release()
     assert loading.wait_layer(0, 30)
     expected = wanted(holder, BLOCKS, TARGETS, paged(PageAxes.CROSS_LAYER_HND, 0))
     assert np.array_equal(reader.content, expected)
+
+
+def test_chunks_are_written_while_others_are_on_their_way(one):
+    holder, reader = paged(PageAxes.KV_FIRST_NHD, 1), paged(PageAxes.CROSS_LAYER_HND, 0)
+    stored, cache = one.register(holder), one.register(reader)
+    base = paged(PageAxes.CROSS_LAYER_HND, 0)
+    copies: list[int] = []
+    scatter = cache._copies.scatter
+
+    def counted(part, rows, slots) -> None:
+        copies.append(len(slots))
+        scatter(part, rows, slots)
+
+    cache._copies.scatter = counted
+    stored.put(KEYS[:1], BLOCKS[:4])
+    loading = cache.submit_fetch(FetchRequest(KEYS), TARGETS)
+    for num_here in (1, 3):
+        stored.put(KEYS[:num_here], BLOCKS[: 4 * num_here])
+        one.go_on()
+        one.loader.submit(lambda: None).result(30)
+        assert np.array_equal(reader.content, wanted(holder, BLOCKS[: 4 * num_here], TARGETS, base))
+        assert loading.wait_fetched(0) is None
+        assert one.num_pinned == 0
+    stored.put(KEYS, BLOCKS)
+    one.end()
+    report = loading.wait(30)
+    assert report is not None
+    assert report.num_chunks == 4
+    assert np.array_equal(reader.content, wanted(holder, BLOCKS, TARGETS, base))
+    assert copies == [1, 2, 1]
+
+
+def test_what_another_tenant_stored_is_not_written(one):
+    reader = paged(PageAxes.CROSS_LAYER_HND, 0)
+    one.register(paged(PageAxes.KV_FIRST_NHD, 1)).put(KEYS, BLOCKS, "t")
+    loading = one.register(reader).submit_fetch(FetchRequest(KEYS, tenant="u"), TARGETS)
+    one.go_on()
+    one.end()
+    report = loading.wait(30)
+    assert report is not None
+    assert report.num_chunks == 0
+    assert not reader.content.any()
+
+
+def test_a_copy_that_fails_early_stops_the_load(one):
+    one.register(paged(PageAxes.KV_FIRST_NHD, 1)).put(KEYS, BLOCKS)
+    cache = one.register(paged(PageAxes.KV_FIRST_NHD, 0))
+    num_copies: list[int] = []
+
+    def scatter(part, rows, slots) -> None:
+        num_copies.append(len(slots))
+        raise DeviceError("the device is lost")
+
+    cache._copies.scatter = scatter
+    loading = cache.submit_fetch(FetchRequest(KEYS), TARGETS)
+    one.go_on()
+    one.go_on()
+    with pytest.raises(DeviceError):
+        loading.wait(30)
+    one.end()
+    one.loader.submit(lambda: None).result(30)
+    assert num_copies == [4]
 
 
 @pytest.mark.parametrize(
@@ -237,7 +307,7 @@ def test_a_copy_that_fails_is_told_and_pins_nothing(one, problem, raised):
 
     cache._copies.scatter = scatter
     loading = cache.submit_fetch(FetchRequest(KEYS), TARGETS, LoadOrder.LAYERS)
-    one.held.pop()()
+    one.end()
     with pytest.raises(raised, match=str(problem)):
         loading.wait(30)
     one.loader.submit(lambda: None).result(30)
@@ -260,7 +330,7 @@ def test_layers_that_are_saved_become_chunks(one):
     assert (report.num_stored, report.num_present) == (3, 1)
     assert one.num_wakes == before + 1
     assert {one.core.index.get(key).tenants for key in KEYS[1:]} == {("t",)}
-    loaded = one.register(reader).fetch(FetchRequest(KEYS), TARGETS)
+    loaded = one.register(reader).fetch(FetchRequest(KEYS, tenant="t"), TARGETS)
     assert loaded.num_chunks == 4
     expected = wanted(holder, BLOCKS, TARGETS, paged(PageAxes.SEPARATE_HND, 0))
     assert np.array_equal(reader.content, expected)
