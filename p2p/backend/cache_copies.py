@@ -119,13 +119,16 @@ class CacheCopies:
         else:
             self._rings[0].gather(part, rows, spans, after)
 
-    def scatter(self, part: CachePart, rows: BlockRows, slots: Sequence[SlotBytes]) -> None:
-        """Copies whole slots into blocks of a part; errors as `gather`."""
+    def scatter(
+        self, part: CachePart, rows: BlockRows, slots: Sequence[SlotBytes], after: DeviceEvent
+    ) -> None:
+        """Copies whole slots into blocks of a part; arguments and errors as `gather`."""
         spans = part.of_slots(slots)
         if self._rings is None:
+            after.wait_host()
             part.scatter(spans, rows)
         else:
-            self._rings[1].scatter(part, rows, spans)
+            self._rings[1].scatter(part, rows, spans, after)
 
     def _open(self, memory: PageMemory, chunk: ChunkSpec) -> PagedCache:
         return PagedCache(memory, chunk, self._description.implementation)

@@ -86,10 +86,13 @@ class DeviceRing:
             stages = (StreamStage(self._kernels, kernel), StreamStage(self._bus, bus))
             self._run(stages, pieces.count)
 
-    def scatter(self, part: CachePart, rows: BlockRows, spans: Sequence[SlotBytes]) -> None:
+    def scatter(
+        self, part: CachePart, rows: BlockRows, spans: Sequence[SlotBytes], after: DeviceEvent
+    ) -> None:
         """Copies chunks out of host memory into a cache; they are there when it returns.
 
-        The arguments and errors are those of `gather`; `SKIP_BLOCK` leaves a block alone.
+        Arguments and errors as `gather`: what the engine was computing may have read the blocks.
+        `SKIP_BLOCK` leaves a block alone.
         """
         pieces = _Pieces(part, rows, spans, self._buffers)
 
@@ -101,6 +104,7 @@ class DeviceRing:
             part.scatter(pieces.on_device(piece, slot), pieces.rows(piece))
 
         with self._lock:
+            self._kernels.wait(after)
             stages = (StreamStage(self._bus, bus), StreamStage(self._kernels, kernel))
             self._run(stages, pieces.count)
 

@@ -117,7 +117,7 @@ class EngineCache:
         wanted = self._wanted(request, block_ids)
         if wanted.is_nothing:
             return LoadReport(wanted.first, wanted.first)
-        load = Load(self._copies, wanted, LoadOrder.CHUNKS)
+        load = Load(self._copies, wanted, LoadOrder.CHUNKS, self._copies.compute_event())
         self._parts.fetch(wanted.request, self._watch(load))
         return load.loading.result()
 
@@ -138,7 +138,7 @@ class EngineCache:
             order: with `LoadOrder.LAYERS` the engine can use a layer while later ones are copied.
         """
         wanted = self._wanted(request, block_ids)
-        load = Load(self._copies, wanted, order)
+        load = Load(self._copies, wanted, order, self._copies.compute_event())
         if wanted.is_nothing:
             load.loading.done(LoadReport(wanted.first, wanted.first))
         else:

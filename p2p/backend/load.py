@@ -14,6 +14,7 @@ from p2p.backend.present import PresentChunks
 from p2p.backend.results import FetchResult
 from p2p.backend.wanted import Wanted
 from p2p.errors import LocalError, P2PError
+from p2p.kernels import DeviceEvent
 
 logger = logging.getLogger(__name__)
 
@@ -25,16 +26,20 @@ class Load:
         copies: of the cache.
         wanted: which chunks, into which blocks.
         order: of the copies.
+        after: they wait for it: what the engine was computing may read the blocks.
 
     Attributes:
         loading: as the engine sees it.
     """
 
-    def __init__(self, copies: CacheCopies, wanted: Wanted, order: LoadOrder) -> None:
+    def __init__(
+        self, copies: CacheCopies, wanted: Wanted, order: LoadOrder, after: DeviceEvent
+    ) -> None:
         self.loading = Loading(copies.num_layers)
         self._copies = copies
         self._wanted = wanted
         self._order = order
+        self._after = after
         self._num_written = 0
         self._is_failed = False
 
@@ -53,7 +58,7 @@ class Load:
         request, start = self._wanted.request, self._wanted.first + self._num_written
         with present.pinned(request.keys[self._num_written :], request.tenant) as slots:
             rows = self._wanted.rows[start : start + len(slots)]
-            self._copies.scatter(self._copies.whole, rows, slots)
+            self._copies.scatter(self._copies.whole, rows, slots, self._after)
             self._num_written += len(slots)
 
     def _finish(self, result: FetchResult) -> None:
@@ -63,11 +68,11 @@ class Load:
         began_s = time.monotonic()
         if self._order is LoadOrder.LAYERS:
             for part in self._copies.layers:
-                self._copies.scatter(part, rows, chunks)
+                self._copies.scatter(part, rows, chunks, self._after)
                 self.loading.layer_written()
         else:
             left = slice(self._num_written, None)
-            self._copies.scatter(self._copies.whole, rows[left], chunks[left])
+            self._copies.scatter(self._copies.whole, rows[left], chunks[left], self._after)
         self.loading.done(
             LoadReport(
                 num_chunks=first + len(chunks),

@@ -87,9 +87,9 @@ def test_layers_arrive_in_order_and_can_be_used_at_once(controller, reader):
     scatter = registered._copies.scatter
     may_go_on = threading.Semaphore(0)
 
-    def slowly(part, rows, slots) -> None:
+    def slowly(part, rows, slots, after) -> None:
         assert may_go_on.acquire(timeout=30)
-        scatter(part, rows, slots)
+        scatter(part, rows, slots, after)
 
     registered._copies.scatter = slowly  # type: ignore[method-assign]
     before, after = cache.content.copy(), expected_content(cache.content, TARGETS)

@@ -1,5 +1,7 @@
 """Copies between paged caches and slots: whole, by layers, by heads, and through a ring."""
 
+from contextlib import nullcontext
+
 import msgspec
 import numpy as np
 import pytest
@@ -63,7 +65,7 @@ def test_chunks_come_out_and_go_into_another_layout(axes, ring):
     assert np.array_equal(slots, expected_slots(holder, rows))
     for slot in slots:
         slot.flags.writeable = False
-    into.scatter(into.whole, targets, slots)
+    into.scatter(into.whole, targets, slots, into.compute_event())
     wanted = np.zeros_like(reader.content)
     wanted[:, :, targets.ravel()] = holder.content[:, :, rows.ravel()]
     assert np.array_equal(reader.content, wanted)
@@ -82,7 +84,7 @@ def test_a_layer_alone_touches_nothing_else(axes, ring):
     wanted = np.zeros_like(reader.content)
     for layer in (1, 0, 2):
         out.gather(out.layers[layer], rows, slots, out.compute_event())
-        into.scatter(into.layers[layer], skipped, slots)
+        into.scatter(into.layers[layer], skipped, slots, into.compute_event())
         blocks = skipped[skipped != SKIP_BLOCK]
         wanted[layer, :, blocks] = holder.content[layer, :, blocks]
         assert np.array_equal(reader.content, wanted)
@@ -127,7 +129,7 @@ def test_a_cache_with_some_heads_takes_them_out_of_whole_chunks(first):
     out, rows, slots = open_copies(holder), rows_of(1, 3), slots_of(3)
     out.gather(out.whole, rows, slots, out.compute_event())
     for part in into.layers:
-        into.scatter(part, rows, slots)
+        into.scatter(part, rows, slots, into.compute_event())
     wanted = np.zeros_like(reader.content)
     picked = holder.content[:, :, rows.ravel(), :, first : first + 2]
     wanted[:, :, rows.ravel()] = picked
@@ -154,3 +156,59 @@ def test_what_does_not_fit_is_named():
     wrong = msgspec.structs.replace(LAYOUT, num_layers=4)
     with pytest.raises(ArgumentError, match="num_planes"):
         CacheCopies(description, wrong, CPU)
+
+
+class Order:
+    """Streams that note what is asked of them; their work is done at once."""
+
+    def __init__(self) -> None:
+        self.steps: list[str] = []
+
+    def stream(self, name: str):
+        return NotedStream(name, self.steps)
+
+
+class NotedStream:
+    def __init__(self, name: str, steps: list[str]) -> None:
+        self._name = name
+        self._steps = steps
+
+    def active(self):
+        self._steps.append(f"work on {self._name}")
+        return nullcontext()
+
+    def record(self):
+        return NotedEvent("behind", self._steps)
+
+    def wait(self, event: object) -> None:
+        self._steps.append(f"{self._name} waits")
+
+
+class NotedEvent:
+    def __init__(self, name: str, steps: list[str]) -> None:
+        self._name = name
+        self._steps = steps
+
+    def is_done(self) -> bool:
+        return True
+
+    def wait_host(self) -> None:
+        raise AssertionError("the host does not wait for a device")
+
+
+@pytest.mark.parametrize(
+    ("way", "steps"),
+    [
+        ("gather", ["kernels waits", "work on kernels", "work on bus"]),
+        ("scatter", ["kernels waits", "work on bus", "work on kernels"]),
+    ],
+)
+def test_kernels_wait_for_the_engine_and_the_host_for_nobody(way, steps):
+    copies = through_a_ring(open_copies(paged(PageAxes.KV_FIRST_NHD, 5)))
+    assert copies._rings is not None
+    order = Order()
+    for ring in copies._rings:
+        ring._kernels, ring._bus = order.stream("kernels"), order.stream("bus")
+    event = NotedEvent("compute", order.steps)
+    getattr(copies, way)(copies.whole, rows_of(1, 2), slots_of(2), event)
+    assert order.steps == steps

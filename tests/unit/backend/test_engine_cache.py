@@ -188,10 +188,10 @@ class Gate:
         self.parts: list[object] = []
         cache._copies.scatter = self  # type: ignore[method-assign]
 
-    def __call__(self, part, rows, slots) -> None:
+    def __call__(self, part, rows, slots, after) -> None:
         assert self.may_copy.acquire(timeout=30)
         self.parts.append(part)
-        self._scatter(part, rows, slots)
+        self._scatter(part, rows, slots, after)
 
 
 def test_a_layer_can_be_used_while_later_ones_are_copied(one):
@@ -239,9 +239,9 @@ def test_chunks_are_written_while_others_are_on_their_way(one):
     copies: list[int] = []
     scatter = cache._copies.scatter
 
-    def counted(part, rows, slots) -> None:
+    def counted(part, rows, slots, after) -> None:
         copies.append(len(slots))
-        scatter(part, rows, slots)
+        scatter(part, rows, slots, after)
 
     cache._copies.scatter = counted
     stored.put(KEYS[:1], BLOCKS[:4])
@@ -279,7 +279,7 @@ def test_a_copy_that_fails_early_stops_the_load(one):
     cache = one.register(paged(PageAxes.KV_FIRST_NHD, 0))
     num_copies: list[int] = []
 
-    def scatter(part, rows, slots) -> None:
+    def scatter(part, rows, slots, after) -> None:
         num_copies.append(len(slots))
         raise DeviceError("the device is lost")
 
@@ -302,7 +302,7 @@ def test_a_copy_that_fails_is_told_and_pins_nothing(one, problem, raised):
     one.register(paged(PageAxes.KV_FIRST_NHD, 1)).put(KEYS, BLOCKS)
     cache = one.register(paged(PageAxes.KV_FIRST_NHD, 0))
 
-    def scatter(part, rows, slots) -> None:
+    def scatter(part, rows, slots, after) -> None:
         raise problem
 
     cache._copies.scatter = scatter
