@@ -1,5 +1,6 @@
 """An engine's paged cache, registered once: chunks come out of it and go into it by block ids."""
 
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -172,7 +173,7 @@ class EngineCache:
             parts.loader.submit(load.advance, parts.present)
 
         def on_done(outcome: FetchOutcome) -> None:
-            parts.loader.submit(load.finish, parts.result_of(outcome))
+            parts.loader.submit(load.finish, parts.result_of(outcome), time.monotonic())
 
         return FetchWatch(on_progress, on_done)
 

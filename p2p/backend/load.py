@@ -48,11 +48,16 @@ class Load:
         if self._order is LoadOrder.CHUNKS and not self._is_failed:
             self._guard(lambda: self._advance(present))
 
-    def finish(self, result: FetchResult) -> None:
-        """Copies what is left once the fetch has ended, and releases its chunks."""
+    def finish(self, result: FetchResult, ended_s: float) -> None:
+        """Copies what is left once the fetch has ended, and releases its chunks.
+
+        Args:
+            result: of the fetch.
+            ended_s: when it ended, on the monotonic clock; copies may still have been queued.
+        """
         with result:
             if not self._is_failed:
-                self._guard(lambda: self._finish(result))
+                self._guard(lambda: self._finish(result, ended_s))
 
     def _advance(self, present: PresentChunks) -> None:
         request, start = self._wanted.request, self._wanted.first + self._num_written
@@ -61,11 +66,10 @@ class Load:
             self._copies.scatter(self._copies.whole, rows, slots, self._after)
             self._num_written += len(slots)
 
-    def _finish(self, result: FetchResult) -> None:
+    def _finish(self, result: FetchResult, ended_s: float) -> None:
         first, chunks = self._wanted.first, result.chunks
         self.loading.fetched(first + len(chunks))
         rows = self._wanted.rows[first : first + len(chunks)]
-        began_s = time.monotonic()
         if self._order is LoadOrder.LAYERS:
             for part in self._copies.layers:
                 self._copies.scatter(part, rows, chunks, self._after)
@@ -82,7 +86,7 @@ class Load:
                 detail=result.detail,
                 sources=result.sources,
                 fetch_s=result.seconds,
-                scatter_s=time.monotonic() - began_s,
+                scatter_s=time.monotonic() - ended_s,
                 request_id=result.request_id,
             )
         )
