@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from p2p.directory import Directory
 from p2p.holding import Holding
-from p2p.keys import split_keys
+from p2p.keys import InstanceId, split_keys
 
 _MAX_COPIES = 16
 
@@ -31,36 +31,39 @@ class _Copy:
 
 
 class Copies:
-    """The copies under way of one namespace, by member."""
+    """The copies under way of one namespace, one for each instance that takes one."""
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
-        self._by_number: dict[int, _Copy] = {}  # the last used one is the last
+        self._by_asker: dict[InstanceId, _Copy] = {}  # the last used one is the last
 
-    def drop(self) -> None:
-        """Nobody needs them any more."""
-        self._by_number.clear()
+    def __len__(self) -> int:
+        return len(self._by_asker)
 
-    def start_of(self, number: int, holding: Holding, start: int, now: int) -> int:
-        """Returns the position at which the copy of a member began, which may be a new one.
+    def end(self, asker: InstanceId) -> None:
+        """An instance has all pages, or will not ask for more."""
+        self._by_asker.pop(asker, None)
+
+    def start_of(self, asker: InstanceId, holding: Holding, start: int, now: int) -> int:
+        """Returns the position at which an instance's copy began, which may be a new one.
 
         Args:
-            number: of the member.
-            holding: its entries.
+            asker: who takes the copy.
+            holding: the entries that are copied.
             start: of the copy that is asked for, 0 for a new one.
             now: the position of the last change.
         """
-        copy = self._by_number.pop(number, None)
+        copy = self._by_asker.pop(asker, None)
         if copy is None or copy.start != start or copy.holding is not holding:
             copy = _Copy(now, holding, holding.logged_keys())
-        self._by_number[number] = copy
-        if len(self._by_number) > _MAX_COPIES:
-            del self._by_number[next(iter(self._by_number))]
+        self._by_asker[asker] = copy
+        if len(self._by_asker) > _MAX_COPIES:
+            self.end(next(iter(self._by_asker)))
         return copy.start
 
-    def page(self, number: int, page: int) -> tuple[Page, bool]:
+    def page(self, asker: InstanceId, page: int) -> tuple[Page, bool]:
         """Returns a page of a copy that `start_of` named, and whether it is the last one."""
-        copy = self._by_number[number]
+        copy = self._by_asker[asker]
         if page >= len(copy.parts):
             return Page("", b"", b"", 32), True
         tenant, key_bytes, blob = copy.parts[page]

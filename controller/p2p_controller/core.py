@@ -36,7 +36,7 @@ from p2p_controller.handling import HandlingTimes
 from p2p_controller.ops.deregister import deregister
 from p2p_controller.ops.events import events
 from p2p_controller.ops.explain import explain
-from p2p_controller.ops.follow import copy_entries, follow, news
+from p2p_controller.ops.follow import copy_entries, follow, late_copies, news
 from p2p_controller.ops.heartbeat import heartbeat
 from p2p_controller.ops.instances import instances
 from p2p_controller.ops.locate import locate
@@ -110,7 +110,9 @@ class ControllerCore:
         if self._state.must_sweep:
             return now_s
         members_s = self._state.members.next_deadline_s()
-        answers_s = min(self._state.orders.next_deadline_s(), self._state.turns.next_deadline_s())
+        state = self._state
+        turns_s = min(state.turns.next_deadline_s(), state.copy_turns.next_deadline_s())
+        answers_s = min(state.orders.next_deadline_s(), turns_s)
         logs_s = min(
             (group.log.next_deadline_s(now_s) for group in self._state.groups.values()),
             default=float("inf"),
@@ -142,6 +144,7 @@ class ControllerCore:
         late = self._state.orders.answers(before_s, self._state.members.by_id.values())
         for member, sender in self._state.turns.granted(now_s):
             late.append(Outgoing(sender, self._state.status_of(member)))
+        late.extend(late_copies(self._state, now_s))
         late.extend(news(self._state, now_s))
         return late
 
@@ -172,7 +175,7 @@ def _answer_later(
         case Follow():
             return follow(state, sender, message, now_s)
         case CopyEntries():
-            return copy_entries(state, message, now_s)
+            return copy_entries(state, sender, message, now_s)
         case _:
             return operate(state, sender, message, now_s)
 

@@ -61,6 +61,8 @@ class ControllerState:
         self.numbers = itertools.count(1)
         self.orders = Orders(epoch, self.counters)
         self.turns = Turns(settings.snapshot_pages, settings.silent_after_s, self.counters)
+        self.copy_turns = Turns(settings.snapshot_pages, settings.silent_after_s, self.counters)
+        self.copies_wanted: dict[Member, CopyEntries] = {}  # by those who wait for a turn
         self.evidence = Evidence()
         self.losses = Losses(self.evidence)
         self.started_s: float | None = None
@@ -108,7 +110,10 @@ class ControllerState:
         member.feed.close()
         group.log.add(MemberLost(number=member.number))
         group.log.leave(member.instance)
+        group.copies.end(member.instance)
         self.turns.end(member)
+        self.copy_turns.end(member)
+        self.copies_wanted.pop(member, None)
         group.on_members_changed()
 
     def sweep(self, num_entries_max: int, now_s: float) -> None:

@@ -1,8 +1,9 @@
 """Whose snapshot may travel now: so many pages at a time over all instances. No I/O, no clock.
 
-After a restart of the controller every instance comes back at once with all that it has. Each page
-takes the loop for milliseconds, so what waits in the queue would delay every lookup. An instance
-without a turn asks for one, and is answered when it has it.
+After a restart of the controller every instance comes back at once with all that it has, and those
+with a mirror want to copy what the others have. Each page takes the loop for milliseconds, so what
+waits in the queue would delay every lookup. An instance without a turn asks for one, and is
+answered when it has it.
 """
 
 from collections import Counter
@@ -37,6 +38,10 @@ class Turns:
         is_free = not self._waiting and len(self._heard_s) < self._num_pages
         if is_free or member in self._heard_s:
             self._heard_s[member] = now_s
+
+    def has(self, member: Member) -> bool:
+        """True if a member has a turn."""
+        return member in self._heard_s
 
     def wait(self, member: Member, sender: Sender, now_s: float) -> None:
         """A member asks for a turn; `granted` names it when it has one."""

@@ -39,29 +39,53 @@ def news(state: ControllerState, now_s: float) -> list[Outgoing]:
 
 
 def copy_entries(
-    state: ControllerState, message: CopyEntries, now_s: float
-) -> EntriesPage | FeedStatus | Refusal:
-    """Returns a page of a member's entries."""
+    state: ControllerState, sender: Sender, message: CopyEntries, now_s: float
+) -> EntriesPage | FeedStatus | Refusal | None:
+    """Returns a page of a member's entries, or lines the asker up for its turn.
+
+    A turn is one copy of one member: until its last page, or until nothing is asked any more.
+    """
     asker = state.recognise(message, now_s)
     if not isinstance(asker, Member):
         return asker
+    state.copy_turns.take(asker, now_s)
+    if state.copy_turns.has(asker):
+        return _page(state, asker, message)
+    state.copies_wanted[asker] = message
+    state.copy_turns.wait(asker, sender, now_s)
+    return None
+
+
+def late_copies(state: ControllerState, now_s: float) -> list[Outgoing]:
+    """Returns the first pages for those whose turn has come."""
+    return [
+        Outgoing(sender, _page(state, asker, state.copies_wanted.pop(asker)))
+        for asker, sender in state.copy_turns.granted(now_s)
+    ]
+
+
+def _page(state: ControllerState, asker: Member, message: CopyEntries) -> EntriesPage:
     group = state.groups[asker.namespace_id]
+    now = group.log.last
     member = next((m for m in group.members.values() if m.number == message.number), None)
     if member is None:
+        state.copy_turns.end(asker)
         return EntriesPage(
             epoch=state.epoch,
             round=message.round,
             number=message.number,
             page=0,
-            start=group.log.last,
-            at=group.log.last,
+            start=now,
+            at=now,
             is_last=True,
             is_gone=True,
         )
-    now = group.log.last
-    start = group.copies.start_of(member.number, member.live, message.start, now)
+    start = group.copies.start_of(asker.instance, member.live, message.start, now)
     number = message.page if start == message.start else 0
-    page, is_last = group.copies.page(member.number, number)
+    page, is_last = group.copies.page(asker.instance, number)
+    if is_last:
+        group.copies.end(asker.instance)
+        state.copy_turns.end(asker)
     return EntriesPage(
         epoch=state.epoch,
         round=message.round,
