@@ -5,16 +5,39 @@ from unittest import mock
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from p2p.backend.following import Following, MirrorLimits
 from p2p.backend.instance import InstanceCore
+from p2p.backend.mirror import MirrorMember
 from p2p.wire.codec import RequestId, encode_body
 from p2p.wire.decoders import CONTROLLER_REPLIES, CONTROLLER_REQUESTS
 from p2p.wire.exchange import Outgoing, Sender
+from p2p.wire.messages import CopyEntries, EntriesPage
 from tests.unit.backend.builders import OFFERS
-from tests.unit.controller.instances import LAYOUT, NAMESPACE, Controller, Instance, key
-from tests.unit.controller.test_directory_machine import NAMES, DirectoryMachine
+from tests.unit.controller.instances import (
+    DEVICE,
+    EVICT,
+    HOST,
+    LAYOUT,
+    NAMESPACE,
+    Controller,
+    Instance,
+    key,
+)
+from tests.unit.controller.test_directory_machine import (
+    NAME,
+    NAMES,
+    NUMBERS,
+    DirectoryMachine,
+    Fate,
+)
 
 PHASES = tuple(Phase)
 ROUTE = b"mirror"
@@ -38,7 +61,7 @@ class MirrorMachine(DirectoryMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.is_well = False
+        self.is_well = self.has_drifted = False
         identity = Instance("m", layout=LAYOUT, namespace=NAMESPACE).register()
         self.core = InstanceCore(identity, OFFERS, 4)
         self.counters: Counter[str] = Counter()
@@ -66,6 +89,18 @@ class MirrorMachine(DirectoryMachine):
                 self.core.membership.on_answer(answer, now_s)
                 self.following.on_answer(answer, now_s)
 
+    def copy_pages(self, num_max: int) -> None:
+        """Pages of copies travel; changes are on their way for longer."""
+        now_s, core = self.controller.now_s, self.controller.core
+        for number in range(num_max):
+            for message in self.following.poll(now_s):
+                if isinstance(message, CopyEntries):
+                    for outgoing in core.handle(Sender(ROUTE, RequestId(number)), message, now_s):
+                        if isinstance(outgoing.message, EntriesPage):
+                            self.following.on_answer(outgoing.message, now_s)
+                        elif outgoing.to.route == ROUTE:
+                            self.shared.late.append(outgoing)
+
     def other_answers(self, answers: list[Outgoing]) -> None:
         self.shared.late += answers
 
@@ -86,11 +121,91 @@ class MirrorMachine(DirectoryMachine):
         """From now on the mirror keeps up with every step, or does not."""
         self.is_well = is_well
 
+    @rule(
+        name=NAME,
+        batches=st.lists(
+            st.tuples(
+                st.sampled_from([EVICT, DEVICE, HOST]), st.lists(NUMBERS, min_size=1, max_size=3)
+            ),
+            min_size=4,
+            max_size=40,
+        ),
+    )
+    def fall_behind(self, name, batches):
+        """So much changes unheard that the controller's log may not reach back."""
+        for kind, numbers in batches:
+            self._send(name, self.players[name].tell(kind, numbers, ""), Fate.ARRIVES)
+
+    @precondition(lambda self: self._copied())
+    @rule(number=st.integers(0, 3))
+    def copy_again(self, number):
+        """A copy begins for no reason; changes come in while its pages travel."""
+        members = self._copied()
+        self.following.mirror._copy(members[number % len(members)])
+
+    @rule(
+        name=NAME,
+        num_pages=st.integers(0, 3),
+        changes=st.lists(
+            st.tuples(st.sampled_from([EVICT, DEVICE, HOST]), NUMBERS), min_size=1, max_size=4
+        ),
+    )
+    def change_while_copied(self, name, num_pages, changes):
+        """Entries change between two pages of a copy, which is whole before the news is here."""
+        player = self.players[name]
+        for member in self._copied():
+            if member.instance == name and member.copy is None:
+                self.following.mirror._copy(member)
+        self.copy_pages(num_pages)
+        for kind, number in changes:
+            self._send(name, player.tell(kind, [number], ""), Fate.ARRIVES)
+            self._send(name, player.heartbeat(), Fate.ARRIVES)
+        self.copy_pages(12)
+        for _ in range(4):
+            self.exchange()
+            self.controller.now_s += 0.01
+
+    @rule(name=NAME, changes=st.lists(NUMBERS, min_size=3, max_size=9, unique=True))
+    def begin_amid_snapshot(self, name, changes):
+        """The mirror begins after a snapshot of somebody has, and copies before it is complete."""
+        player = self.players[name]
+        player.tell(DEVICE, changes, "")  # unheard: only the snapshot tells of it
+        pages = player.snapshot()
+        self._send(name, pages[0], Fate.ARRIVES)
+        self.following._start_over()
+        for _ in range(8):
+            self.exchange()
+            self.controller.now_s += 0.01
+        for page in pages[1:]:
+            self._send(name, page, Fate.ARRIVES)
+
     @invariant()
     def keep_up(self):
         for _ in range(3 if self.is_well else 0):
             self.exchange()
             self.controller.now_s += 0.01
+
+    @invariant()
+    def what_is_known_is_exact(self):
+        """At the position that the mirror has reached, whenever that is the controller's."""
+        self.has_drifted |= bool(self.tampered)
+        if not self.has_drifted:
+            assert self.counters["mirror_drifts"] == 0
+        group = self.controller.core._state.groups.get(NAMESPACE.id)
+        mirror = self.following.mirror
+        is_ours = self.following._epoch == self.controller.core.epoch
+        if group is None or not is_ours or mirror.position != group.log.last:
+            return
+        assert mirror._group.members.keys() == group.members.keys()
+        for name, known in mirror._group.members.items():
+            member = group.members[name]
+            assert known.number == member.number
+            assert known.is_returned == member.is_returned
+            if known.is_known and known.copy is None and not self.has_drifted:
+                assert mirror.entries_of(name) == self.controller.core.entries_of(name)
+
+    def _copied(self) -> list[MirrorMember]:
+        return [m for m in self.following.mirror._by_number.values() if m.is_known]
 
     @rule(numbers=st.lists(st.integers(1, 9), min_size=1, max_size=5))
     def mirror_is_equal(self, numbers):
@@ -136,6 +251,7 @@ def test_a_mirror_equals_the_directory():
         mock.patch("p2p_controller.feed.HISTORY_EVENTS", 2),
         mock.patch("p2p_controller.changelog.MAX_KEPT_CHANGES", 30),
         mock.patch("p2p_controller.changelog.MAX_CHANGES", 8),
+        mock.patch("p2p.holding._PIECE_KEYS", 2),
     ):
         run_state_machine_as_test(
             MirrorMachine,
