@@ -82,8 +82,8 @@ examples:
 """
 REPLICATE = """\
 The target fetches the chunks as for an engine, from the first one on. `move` then has them evicted
-at --from, or at every other holder, but only if the target has reported all of them; what is pinned
-there stays.
+at --from, or at every other holder, but only if the target has reported all of them, and each only
+while the target keeps it; what is pinned there stays.
 
 examples:
   p2p-controller replicate --namespace 5c0f… --keys-file keys.txt --to decode-3
@@ -91,7 +91,8 @@ examples:
 """
 DRAIN = """\
 Peers fetch what the instance holds, hottest first, as far as they have room. When they have all,
-the instance is shown as leaving and nobody is sent there any more; end its process then.
+the instance is shown as leaving and nobody is sent there any more; end its process then. Pins are
+not handed over: the report says how many chunks were pinned.
 
 examples:
   p2p-controller drain decode-3 --wait 60

@@ -286,6 +286,15 @@ def test_a_drain_with_nobody_there_leaves_everything():
     assert not core.membership.is_leaving
 
 
+def test_a_drain_tells_of_pins_since_peers_do_not_get_them():
+    core = _core()
+    shell = Shell([], own=core)
+    assert _carry_out(core, _order(PinKeys, KEYS[:2], id=4), shell.now_s).num_chunks == 2
+    result = _take(shell, _order(GiveAll, ttl_ms=0))
+    assert _left(result) == {LeftReason.TIME_OVER: 6, LeftReason.PINNED: 2}
+    assert {left.detail for left in result.left} == {"pins are not handed over"}
+
+
 def test_a_drain_of_nothing_is_over_at_once():
     shell = Shell([], own=instance_core("r"))
     result = _take(shell, _order(GiveAll, ttl_ms=0))
