@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from p2p.backend.actions import FetchOutcome, ShortReason, SourceTally
 from p2p.backend.fetch_context import FetchContext
-from p2p.backend.fetch_log import report_of
+from p2p.backend.fetch_log import ended_of
 from p2p.backend.index import IndexEntry
 
 
@@ -42,7 +42,7 @@ def deliver(
         request_id=context.request_id,
     )
     if context.request_id:
-        context.desk.instance.fetch_log.note(report_of(context, outcome, now_s), now_s)
+        context.desk.instance.fetch_log.note(ended_of(context, outcome, now_s), now_s)
     if outcome.sources:
         context.desk.book.served(outcome.sources[0].instance)
     return outcome

@@ -1,13 +1,11 @@
 """What an instance remembers of its last fetches, to tell the controller why a hit was short.
 
-Two rings, so that many complete fetches do not push out the short ones. No I/O, no clock, no
-threads.
+Two rings, so that many complete fetches do not push out the short ones. A report is made when it is
+told: nobody waits for it when a fetch ends. No I/O, no clock, no threads.
 """
 
 from collections import deque
-from typing import TYPE_CHECKING
-
-import msgspec
+from typing import TYPE_CHECKING, NamedTuple
 
 from p2p.backend.actions import FetchOutcome, ShortReason
 from p2p.errors import ArgumentError
@@ -39,6 +37,9 @@ class Troubles:
 
     def __init__(self) -> None:
         self._by_cause: dict[tuple[str, ShortReason], tuple[float, str, Refusal | None]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._by_cause)
 
     def note(
         self,
@@ -72,12 +73,57 @@ class Troubles:
         )
 
 
+class Ended(NamedTuple):
+    """What is remembered of a fetch, or of a question where a prompt is.
+
+    Attributes:
+        request: its id.
+        tenant: who asked.
+        num_keys: chunks asked for.
+        num_local: leading chunks that were here.
+        num_delivered: chunks of the prefix that was delivered (or located).
+        reason: why there are not more.
+        detail: names and numbers of that.
+        missing: key of the first chunk that was not delivered; empty if there is none.
+        took_s: how long it took.
+        troubles: what went wrong with holders; None for nothing.
+    """
+
+    request: str
+    tenant: str
+    num_keys: int
+    num_local: int
+    num_delivered: int
+    reason: ShortReason
+    detail: str
+    missing: bytes
+    took_s: float
+    troubles: Troubles | None = None
+
+    def report(self, number: int, ended_s: float, now_s: float) -> FetchReport:
+        """Returns how it is told at ``now_s``."""
+        return FetchReport(
+            number=number,
+            request=self.request,
+            tenant=self.tenant,
+            num_keys=self.num_keys,
+            num_local=self.num_local,
+            num_delivered=self.num_delivered,
+            reason=self.reason.value,
+            detail=self.detail[:_MAX_DETAIL],
+            missing=self.missing,
+            age_ms=millis(now_s - ended_s),
+            took_ms=millis(self.took_s),
+            troubles=self.troubles.told(now_s) if self.troubles else (),
+        )
+
+
 class FetchLog:
     """The last fetches of one instance."""
 
     def __init__(self) -> None:
-        self._short: deque[tuple[float, FetchReport]] = deque(maxlen=MAX_SHORT)
-        self._complete: deque[tuple[float, FetchReport]] = deque(maxlen=MAX_COMPLETE)
+        self._short: deque[tuple[int, float, Ended]] = deque(maxlen=MAX_SHORT)
+        self._complete: deque[tuple[int, float, Ended]] = deque(maxlen=MAX_COMPLETE)
         self._num_ids = 0
         self._number = 0
         self._sent = 0
@@ -87,11 +133,11 @@ class FetchLog:
         self._num_ids += 1
         return f"{identity.instance}.{identity.incarnation % _STARTS:x}.{self._num_ids}"[-_MAX_ID:]
 
-    def note(self, report: FetchReport, now_s: float) -> None:
-        """Keeps a report; its number is given here."""
+    def note(self, ended: Ended, now_s: float) -> None:
+        """Keeps what became of a fetch that ended now; its number is given here."""
         self._number += 1
-        ring = self._short if report.missing else self._complete
-        ring.append((now_s, msgspec.structs.replace(report, number=self._number)))
+        ring = self._short if ended.missing else self._complete
+        ring.append((self._number, now_s, ended))
 
     def rewind(self) -> None:
         """The controller may be a new one: what is kept is told again, under the same numbers."""
@@ -101,14 +147,10 @@ class FetchLog:
         """Returns what has not been told; each report once, unless `rewind` is called."""
         if self._sent == self._number:
             return []
-        untold = [
-            (at_s, report)
-            for at_s, report in (*self._short, *self._complete)
-            if report.number > self._sent
-        ]
-        untold.sort(key=lambda one: one[1].number)
+        untold = [one for one in (*self._short, *self._complete) if one[0] > self._sent]
+        untold.sort(key=lambda one: one[0])
         self._sent = self._number
-        reports = [_aged(report, now_s - at_s) for at_s, report in untold]
+        reports = [ended.report(number, ended_s, now_s) for number, ended_s, ended in untold]
         return [
             FetchReports(
                 instance=identity.instance,
@@ -120,21 +162,20 @@ class FetchLog:
         ]
 
 
-def report_of(context: "FetchContext", outcome: FetchOutcome, now_s: float) -> FetchReport:
+def ended_of(context: "FetchContext", outcome: FetchOutcome, now_s: float) -> Ended:
     """Returns what is to be remembered of a fetch."""
     keys, num_delivered = context.keys, len(outcome.entries)
-    return FetchReport(
-        number=0,
-        request=outcome.request_id,
-        tenant=context.tenant,
-        num_keys=len(keys),
-        num_local=outcome.num_local,
-        num_delivered=num_delivered,
-        reason=outcome.reason.value,
-        detail=outcome.detail[:_MAX_DETAIL],
-        missing=keys[num_delivered] if num_delivered < len(keys) else b"",
-        took_ms=millis(now_s - context.started_s),
-        troubles=context.troubles.told(now_s),
+    return Ended(
+        outcome.request_id,
+        context.tenant,
+        len(keys),
+        outcome.num_local,
+        num_delivered,
+        outcome.reason,
+        outcome.detail,
+        keys[num_delivered] if num_delivered < len(keys) else b"",
+        now_s - context.started_s,
+        context.troubles,
     )
 
 
@@ -142,15 +183,6 @@ def check_request_id(request_id: str) -> None:
     """Raises `ArgumentError` for an id that is too long to be reported."""
     if len(request_id) > _MAX_ID:
         raise ArgumentError("request_id", request_id, f"at most {_MAX_ID} characters")
-
-
-def _aged(report: FetchReport, age_s: float) -> FetchReport:
-    age_ms = millis(age_s)
-    troubles = tuple(
-        msgspec.structs.replace(trouble, age_ms=min(trouble.age_ms + age_ms, _MAX_MS))
-        for trouble in report.troubles
-    )
-    return msgspec.structs.replace(report, age_ms=age_ms, troubles=troubles)
 
 
 def millis(seconds: float) -> int:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from p2p.backend.actions import ShortReason
 from p2p.backend.fetch_log import check_request_id
 from p2p.backend.instance import InstanceCore
-from p2p.backend.results import Hit, hit_of, report_of_hit
+from p2p.backend.results import Hit, ended_of_hit, hit_of
 from p2p.errors import PeerUnreachableError
 from p2p.keys import ChunkKey, check_keys
 from p2p.wire.context import WireContext
@@ -56,9 +56,9 @@ class Locator:
             request_id = request_id or self._core.fetch_log.next_id(self._core.identity)
         hit = self._located(keys, tenant, num_local, timeout_s)
         ended_s = self._clock()
-        report = report_of_hit(hit, keys, tenant, request_id, ended_s - began_s)
+        ended = ended_of_hit(hit, keys, tenant, request_id, ended_s - began_s)
         with self._lock:
-            self._core.fetch_log.note(report, ended_s)
+            self._core.fetch_log.note(ended, ended_s)
         return replace(hit, request_id=request_id)
 
     def close(self) -> None:

@@ -7,12 +7,12 @@ from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 from p2p.backend.actions import FetchOutcome, ShortReason
-from p2p.backend.fetch_log import millis
+from p2p.backend.fetch_log import Ended
 from p2p.backend.pool import SlotBytes
 from p2p.errors import ArgumentError, ClosedError
 from p2p.kernels import PagedCache
 from p2p.keys import ChunkKey
-from p2p.wire.messages import FetchReport, HolderRun, Located
+from p2p.wire.messages import HolderRun, Located
 
 T = TypeVar("T")
 
@@ -105,21 +105,20 @@ def hit_of(answer: object, num_local: int, num_keys: int) -> Hit:
     return Hit(num_chunks, num_local, answer.runs, holders, reason)
 
 
-def report_of_hit(
+def ended_of_hit(
     hit: Hit, keys: Sequence[ChunkKey], tenant: str, request_id: str, took_s: float
-) -> FetchReport:
+) -> Ended:
     """Returns what is to be remembered of a question where a prompt is."""
-    return FetchReport(
-        number=0,
+    return Ended(
         request=request_id,
         tenant=tenant,
         num_keys=len(keys),
         num_local=hit.num_local,
         num_delivered=hit.num_chunks,
-        reason=hit.reason.value,
+        reason=hit.reason,
         detail="asked only where it is",
         missing=keys[hit.num_chunks] if hit.num_chunks < len(keys) else b"",
-        took_ms=millis(took_s),
+        took_s=took_s,
     )
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from p2p.backend.actions import AskController, ShortReason
 from p2p.backend.fetch_context import Behalf, FetchLimits
-from p2p.backend.fetch_log import MAX_COMPLETE, MAX_SHORT, FetchLog, check_request_id
+from p2p.backend.fetch_log import MAX_COMPLETE, MAX_SHORT, Ended, FetchLog, check_request_id
 from p2p.backend.leases import LeaseLimits
 from p2p.errors import ArgumentError
 from p2p.layout import Layout
@@ -249,20 +249,18 @@ def test_a_fetch_for_a_peer_is_not_reported():
     assert shell.own.fetch_log.messages(shell.own.identity, 1, shell.now_s) == []
 
 
-def _report(*, is_short: bool) -> FetchReport:
+def _ended(*, is_short: bool) -> Ended:
     missing = b"m" * 8 if is_short else b""
-    return FetchReport(
-        number=0, request="r", num_keys=1, num_delivered=0, reason="x", missing=missing
-    )
+    return Ended("r", "", 1, 0, 0, ShortReason.NO_HOLDER, "", missing, 0.5)
 
 
 def test_each_report_is_told_once_and_all_again_to_a_new_controller():
     log = FetchLog()
-    log.note(_report(is_short=True), 1.0)
+    log.note(_ended(is_short=True), 1.0)
     (first,) = log.messages(identity(), 1, 2.0)
     assert [(one.number, one.age_ms) for one in first.reports] == [(1, 1000)]
     assert log.messages(identity(), 1, 2.0) == []
-    log.note(_report(is_short=False), 2.0)
+    log.note(_ended(is_short=False), 2.0)
     log.rewind()
     (again,) = log.messages(identity(), 2, 3.0)
     assert [one.number for one in again.reports] == [1, 2]
@@ -270,14 +268,14 @@ def test_each_report_is_told_once_and_all_again_to_a_new_controller():
 
 def test_the_log_is_bounded_and_full_fetches_do_not_push_out_short_ones():
     log = FetchLog()
-    log.note(_report(is_short=True), 0.0)
+    log.note(_ended(is_short=True), 0.0)
     for _ in range(10 * MAX_COMPLETE):
-        log.note(_report(is_short=False), 0.0)
+        log.note(_ended(is_short=False), 0.0)
     messages = log.messages(identity(), 1, 0.0)
     told = [one for message in messages for one in message.reports]
     assert len(told) == 1 + MAX_COMPLETE
     for _ in range(2 * MAX_SHORT):
-        log.note(_report(is_short=True), 0.0)
+        log.note(_ended(is_short=True), 0.0)
     told = [one for message in log.messages(identity(), 1, 0.0) for one in message.reports]
     assert len(told) == MAX_SHORT
 
@@ -285,7 +283,7 @@ def test_the_log_is_bounded_and_full_fetches_do_not_push_out_short_ones():
 def test_reports_go_with_the_heartbeat():
     bond = Bond()
     bond.settle()
-    bond.core.fetch_log.note(_report(is_short=True), bond.now_s)
+    bond.core.fetch_log.note(_ended(is_short=True), bond.now_s)
     names = [sent.__name__ for sent in bond.turn(2.0)]
     assert names == ["Heartbeat", "FetchReports"]
 
