@@ -60,6 +60,8 @@ def _leaves(chunk: Bytes, leaf_bytes: int) -> list[int]:
     if leaf_bytes < 1 or content.size % leaf_bytes or not content.size:
         reason = f"a chunk of {content.size} bytes is no whole number of leaves"
         raise ArgumentError("leaf_bytes", leaf_bytes, reason)
-    leaves = content.reshape(-1, leaf_bytes)
     # Arrays are buffers, but their type stubs say so from Python 3.12 on only.
+    if content.size == leaf_bytes:
+        return [xxhash.xxh3_64_intdigest(content)]  # type: ignore[arg-type]
+    leaves = content.reshape(-1, leaf_bytes)
     return list(map(xxhash.xxh3_64_intdigest, leaves))  # type: ignore[arg-type]

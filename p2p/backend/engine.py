@@ -208,6 +208,8 @@ class FetchEngine:
             ready = self._wait()
             self._take_messages(ready)
             self._turn()
+        if self._reader.is_idle:
+            self._due_s = float("inf")  # a new fetch is not due before it has been asked
 
     def _turn(self) -> None:
         """Reports what happened, passes time, and carries out what follows from that."""

@@ -23,10 +23,10 @@ class Pace:
     def is_slow(self, instance: str, now_s: float) -> bool:
         """Returns whether one holder alone is known to be slower than computing."""
         desk, compute_s = self._context.desk, self.compute_s(now_s)
-        rate = desk.book.speeds.standing(instance, now_s).bytes_per_s
-        if rate is None or compute_s is None:
+        if compute_s is None:
             return False
-        return self._num_missing * desk.instance.chunk_bytes / rate > compute_s
+        rate = desk.book.speeds.standing(instance, now_s).bytes_per_s
+        return rate is not None and self._num_missing * desk.instance.chunk_bytes / rate > compute_s
 
     def deadlines_s(self) -> list[float]:
         """Returns when `is_behind` wants to be asked."""

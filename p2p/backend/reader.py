@@ -372,6 +372,8 @@ class ReaderCore:
                 self._sweep(fetch)
 
     def _sweep(self, fetch: Fetch) -> None:
+        if fetch.outcome is None:
+            return
         self.taking.settle(fetch)
         if fetch.is_finished and self._fetches.pop(id(fetch), None) is not None:
             tag = self._question_by_fetch.pop(id(fetch), None)

@@ -87,6 +87,8 @@ class Readings:
         Where several share the work, little is given out at a time: what a holder was given it
         keeps, even if it becomes slow.
         """
+        if self._context.chunks.is_all_given_out:
+            return
         linked = [b for b in self._borrowing.lenders if not b.is_lost and self._is_linked(b)]
         lenders = sum(bool(borrower.grants) for borrower in linked)
         submitted = True
@@ -95,6 +97,7 @@ class Readings:
             for borrower in linked:
                 if not borrower.is_lost and self._has_room(borrower, lenders, now_s):
                     submitted |= self._submit_window(borrower, lenders, now_s)
+            submitted = submitted and not self._context.chunks.is_all_given_out
 
     def hedge(self, now_s: float) -> None:
         """Reads late chunks a second time, or asks for a lease under which that can be done."""
@@ -306,6 +309,8 @@ class Readings:
         Where several share the work, the last windows are small.
         """
         whole = self._context.window_chunks
+        if whole == 1:
+            return whole
         desk = self._context.desk
         rate = desk.book.speeds.standing(borrower.holder.instance, now_s).bytes_per_s
         spreading = self._borrowing.fellows.spreading

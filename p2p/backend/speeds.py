@@ -4,6 +4,7 @@ Rates forget: what was measured long ago is not believed any more. No I/O, no cl
 """
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 _MEMORY_S = 1.0  # about so much busy time is averaged over
 _FORGET_S = 60.0
@@ -48,8 +49,7 @@ class _Link:
     refused_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """What is known of the way to one holder.
 
     Attributes:
@@ -107,5 +107,7 @@ class Speeds:
 
 
 def _faded(link: _Link, now_s: float) -> float:
+    if not link.refusals:
+        return 0.0
     halvings: float = 0.5 ** ((now_s - link.refused_s) / _REFUSALS_HALVE_S)
     return link.refusals * halvings

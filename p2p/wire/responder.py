@@ -128,8 +128,12 @@ class Responder(Generic[Q]):
                 self._drop_rest()
                 continue
             request = decode(route, frame)
-            if request is not None:
-                burst.extend(handle(*request))
+            if request is None:
+                continue
+            if burst and request[0].request_id == ONE_WAY:
+                self._send_all(burst)  # nobody waits for what comes now
+                burst = []
+            burst.extend(handle(*request))
             if len(burst) >= _BURST:
                 self._send_all(burst)
                 burst = []

@@ -15,20 +15,27 @@ class Wakeup:
         self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._lock = threading.RLock()  # a signal may interrupt the thread that holds it
         self._is_closed = False
+        self._is_rung = False
 
     def fileno(self) -> int:
         """Returns the descriptor, to be polled for input."""
         return self._fd
 
     def ring(self) -> None:
-        """Makes the descriptor readable. Any thread; after `close` nothing happens."""
+        """Makes the descriptor readable. Any thread; after `close` nothing happens.
+
+        Costs next to nothing where it is readable already: who clears it looks after that.
+        """
         with self._lock:
-            if not self._is_closed:
+            if not self._is_closed and not self._is_rung:
+                self._is_rung = True
                 os.eventfd_write(self._fd, 1)
 
     def clear(self) -> None:
         """Makes it unreadable until the next ring; only after it was readable."""
-        os.eventfd_read(self._fd)
+        with self._lock:
+            os.eventfd_read(self._fd)
+            self._is_rung = False
 
     def close(self) -> None:
         """Gives the descriptor back. Idempotent."""

@@ -120,3 +120,16 @@ def test_later_changes_do_not_show_in_a_snapshot():
     snapshot = Snapshot(1, 6, index, ADMIT)
     index.evict(6)
     assert snapshot.page(0).keys == b"".join(KEYS)
+
+
+def test_the_view_hash_is_that_of_all_events_whenever_it_is_asked_for():
+    feed, expected = EventFeed(max_kept=10), 0
+    for number, key in enumerate(prompt(3000)):
+        tenant = "t" if number % 3 else ""
+        feed.append(ADMIT, key, tenant)
+        expected += view_hash_of(key, tenant, HOST)
+        if number % 5 == 0:
+            feed.append(EVICT, key, tenant)
+            expected -= view_hash_of(key, tenant, HOST)
+        if number in {0, 7, 2999}:
+            assert feed.view_hash == expected % 2**64
