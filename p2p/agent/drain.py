@@ -3,7 +3,8 @@
 UCX aborts the *peer's process* if a TCP connection breaks while it still has reads of ours to
 answer (`ucp_request.inl: Fatal: Endpoint timeout`): a peer that was stopped for a moment would die
 of our giving it up. So the sockets of an agent that is torn down stay open, and what still arrives
-is thrown away: it reaches no memory that anybody looks at.
+is thrown away: it reaches no memory that anybody looks at. Meanwhile the ports at which that agent
+has listened stay taken (see `p2p.agent.ports`).
 """
 
 import contextlib
@@ -18,14 +19,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+from p2p.agent.ports import Address, Listener, ReservedPorts, listener_of
+
 _BUFFER_BYTES = 1 << 20
 _LOOK_S = 0.5
 _QUIET_S = 2.0
 _LONGEST_S = 600.0
 _MAX_SOCKETS = 256
-
-
-Address = tuple[object, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,7 @@ class Drain:
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
         self._draining: dict[int, _Draining] = {}
+        self._ports = ReservedPorts()
         self._thread: threading.Thread | None = None
         self.num_bytes = 0
 
@@ -81,29 +82,34 @@ class Drain:
             peers: who may have something to send yet, as `settle` names them. With nobody,
                 nothing is kept.
         """
-        held = self._hold_all() if peers else []
+        held, listeners = self._hold_all() if peers else ([], [])
         try:
             yield
         finally:
             if held:
-                self._keep_closed(held, set(peers))
+                self._keep_closed(held, listeners, set(peers))
 
     def settle(self, peer: str) -> None:
         """A peer has answered since: what it had to send is on its way, and then all is over."""
         with self._lock:
             for draining in self._draining.values():
-                draining.peers.discard(peer)
+                if peer not in draining.peers:
+                    continue
+                draining.peers.remove(peer)
                 if not draining.peers:
                     draining.heard_s = time.monotonic()
 
-    def _hold_all(self) -> list[_Held]:
-        """Takes a second hold on every connection; never on a second hold of another thread."""
-        with self._lock:
-            held = _connections(self._own)
-            self._own.update(one.socket.fileno() for one in held)
-        return held
+    def _hold_all(self) -> tuple[list[_Held], list[Listener]]:
+        """Takes a second hold on every connection; never on a second hold of another thread.
 
-    def _keep_closed(self, held: list[_Held], peers: set[str]) -> None:
+        Returns these holds, and where this process listens.
+        """
+        with self._lock:
+            held, listeners = _connections(self._own)
+            self._own.update(one.socket.fileno() for one in held)
+        return held, listeners
+
+    def _keep_closed(self, held: list[_Held], listeners: list[Listener], peers: set[str]) -> None:
         """Keeps those that nobody but us holds any more.
 
         Whether a connection lives is asked of the whole process, not of the number that it had: a
@@ -118,6 +124,9 @@ class Drain:
                     self._close(one.socket)
                 else:
                     self._add(one, set(peers))
+            for listener in listeners if self._draining else ():
+                if listener.inode not in alive:
+                    self._ports.take(listener)
 
     def _join(self, inode: int, peers: set[str]) -> bool:
         """Returns whether a connection is being drained already; then it is for these peers too."""
@@ -171,6 +180,8 @@ class Drain:
         draining = self._draining.pop(fd)
         self._selector.unregister(draining.socket)
         self._close(draining.socket)
+        if not self._draining:
+            self._ports.release()
 
     def _close(self, connection: socket.socket) -> None:
         self._own.discard(connection.fileno())
@@ -183,9 +194,10 @@ def _descriptors(own: Collection[int]) -> list[int]:
     return [fd for fd in numbers if fd not in own]
 
 
-def _connections(own: Collection[int]) -> list[_Held]:
-    """Returns second holds of this process's TCP connections."""
+def _connections(own: Collection[int]) -> tuple[list[_Held], list[Listener]]:
+    """Returns second holds of this process's TCP connections, and where it listens."""
     found: list[_Held] = []
+    listeners: list[Listener] = []
     for fd in _descriptors(own):
         if _inode(fd) is None:
             continue
@@ -194,11 +206,14 @@ def _connections(own: Collection[int]) -> list[_Held]:
         except OSError:
             continue
         ends, inode = _ends(connection), _inode(connection.fileno())
-        if ends is None or inode is None:
-            connection.close()
-        else:
+        if ends is not None and inode is not None:
             found.append(_Held(inode, connection, *ends))
-    return found
+            continue
+        listener = listener_of(connection, inode) if inode is not None else None
+        if listener is not None:
+            listeners.append(listener)
+        connection.close()
+    return found, listeners
 
 
 def _ends(connection: socket.socket) -> tuple[Address, Address] | None:

@@ -93,6 +93,51 @@ def test_a_connection_is_closed_once_its_peers_answered_and_it_is_quiet(elsewher
     assert far.recv(16) == b""
 
 
+def test_the_answer_of_one_peer_does_not_prolong_the_wait_for_others(elsewhere, monkeypatch):
+    monkeypatch.setattr(drain, "_QUIET_S", 0.2)
+    monkeypatch.setattr(drain, "_LOOK_S", 0.05)
+    near, _ = elsewhere
+    taker = Drain()
+    with taker.taking_over(["peer"]):
+        near.close()
+    taker.settle("peer")
+    deadline_s = time.monotonic() + 5
+    while len(taker):
+        assert time.monotonic() < deadline_s
+        taker.settle("another")
+        time.sleep(0.01)
+
+
+def test_a_port_is_taken_by_nobody_while_connections_of_its_agent_are_open(elsewhere):
+    near, far = elsewhere
+    taker = Drain()
+    server = socket.create_server(("127.0.0.1", 0))
+    address = server.getsockname()
+    with taker.taking_over(["peer"]):
+        near.close()
+        server.close()
+    with pytest.raises(OSError, match="in use"):
+        socket.create_server(address)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address)
+    far.close()
+    wait_until(lambda: len(taker) == 0)
+    socket.create_server(address).close()
+
+
+def test_a_port_that_lives_on_is_left_alone(elsewhere):
+    near, far = elsewhere
+    taker = Drain()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        with taker.taking_over(["peer"]):
+            near.close()
+        address = server.getsockname()
+        socket.create_connection(address).close()
+    assert len(taker) == 1
+    socket.create_server(address).close()
+    far.close()
+
+
 def test_there_is_a_limit_to_what_is_kept(elsewhere, monkeypatch):
     monkeypatch.setattr(drain, "_MAX_SOCKETS", 1)
     near, far = elsewhere
