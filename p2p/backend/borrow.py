@@ -86,7 +86,7 @@ class Borrower:
         retry_at_s: it was busy, and is not asked before.
         grants: leases, oldest first.
         num_reading: reads under way.
-        heard_s: when a read ended the last time.
+        heard_s: when a read ended well the last time.
         reading_since_s: when the first of them was submitted.
         is_lost: nothing more is to be had from this holder in this fetch.
         lost_for: why.
@@ -139,6 +139,5 @@ class Borrower:
     def read_ended(self, now_s: float) -> None:
         """One read is over, well or not."""
         self.num_reading -= 1
-        self.heard_s = now_s
         if self.num_reading == 0:
             self.tally.read_s += now_s - self.reading_since_s

@@ -247,6 +247,8 @@ class Readings:
 
     def _note_end(self, reading: Reading, now_s: float, *, is_good: bool) -> None:
         reading.borrower.read_ended(now_s)
+        if is_good:
+            reading.borrower.heard_s = now_s
         desk = self._context.desk
         num_bytes = len(reading.slots) * desk.instance.chunk_bytes
         desk.book.speeds.ended(reading.name, num_bytes, now_s, is_good=is_good)

@@ -142,6 +142,20 @@ def test_a_stalled_read_of_the_only_holder_is_named():
     )  # fmt: skip
 
 
+def test_a_given_up_read_is_no_sign_of_life_of_its_holder():
+    shell = _shell("a", limits=FetchLimits(num_windows=4, reads_per_holder=2, stall_s=0.1))
+    fetch = shell.fetch(KEYS)
+    shell.now_s += 0.05
+    shell.finish(shell.reads[0])
+    shell.now_s -= 0.03  # lanes tell their ends in any order
+    shell.finish(shell.reads[0])
+    shell.advance(0.1)
+    assert len(shell.cancelled) == 1
+    shell.advance(0.03)
+    assert len(shell.cancelled) == 2
+    assert shell.check_delivered(fetch, KEYS) == 4
+
+
 def test_a_read_that_ends_after_its_lease_is_not_used_and_read_elsewhere():
     shell = _shell("a", "b", limits=PATIENT, lease_s=0.1)
     fetch = shell.fetch(KEYS[:1])
