@@ -68,14 +68,14 @@ class HostArena:
         _check_size(num_bytes)
         size = -(-num_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
         try:
-            self._mapping = mmap.mmap(-1, size + _HUGE_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            self._mapping = self._map(size + _HUGE_BYTES)
             _advise(self._mapping)
         except (OSError, OverflowError) as error:
             raise MemoryUnavailableError(f"no arena of {num_bytes} bytes: {error}") from error
-        _immortal.append(self._mapping)
+        keep_mapped(self._mapping)
         whole: Bytes = np.frombuffer(self._mapping, np.uint8)
-        start = -int(whole.ctypes.data) % _HUGE_BYTES
-        self._bytes: Bytes | None = whole[start : start + size]
+        self.offset = -int(whole.ctypes.data) % _HUGE_BYTES  # of the arena in its mapping
+        self._bytes: Bytes | None = whole[self.offset : self.offset + size]
         _touch(self._mapping, self._bytes)
         self.address = int(self._bytes.ctypes.data)
         self.num_bytes = size
@@ -101,6 +101,9 @@ class HostArena:
     def close(self) -> None:
         """Drops our references; the mapping lives on, since peers may still read it."""
         self._bytes = None
+
+    def _map(self, num_bytes: int) -> mmap.mmap:
+        return mmap.mmap(-1, num_bytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
 class DeviceArena:
@@ -136,6 +139,11 @@ class DeviceArena:
 
     def close(self) -> None:
         """Does nothing: peers may still read the memory, so the tensor lives with this object."""
+
+
+def keep_mapped(mapping: mmap.mmap) -> None:
+    """Keeps a mapping until the process ends."""
+    _immortal.append(mapping)
 
 
 def available_bytes() -> int:

@@ -10,7 +10,9 @@ from typing import Self
 
 import numpy as np
 
+from p2p.agent.memory import HostArena
 from p2p.agent.nixl_config import NixlConfig
+from p2p.agent.shared_arena import SharedArena
 from p2p.agent.slots import SlotState
 from p2p.backend.actions import FetchOutcome
 from p2p.backend.bond import BondThread
@@ -41,6 +43,7 @@ from p2p.backend.results import (
 )
 from p2p.backend.settings import BackendConfig, advertised_address, check_layout
 from p2p.backend.sources import ArraySource, ChunkSource
+from p2p.backend.staging import Staging
 from p2p.channel.base import Channel
 from p2p.channel.registry import ChannelSettings, open_channel
 from p2p.config import revalidated
@@ -51,6 +54,7 @@ from p2p.wire.context import WireContext
 from p2p.wire.curve import load_keys
 from p2p.wire.messages import RankEndpoint, RankOffer, Register
 
+_ARENAS = {"private": HostArena, "shared": SharedArena}
 _VERIFY_ONE_IN = {"always": 1, "sample": 16, "off": 0}
 
 
@@ -64,6 +68,11 @@ class P2PBackend:
 
     Make one with `start`; it is a context manager. Nothing here raises because a peer or the
     controller failed: that makes a fetch shorter, with the reason in its result.
+
+    Attributes:
+        config: with what was left open filled in.
+        layout: of the chunks.
+        staging: stores chunks that other processes write into the pool.
     """
 
     def __init__(self, config: BackendConfig, layout: Layout, observer: Observer | None) -> None:
@@ -74,7 +83,7 @@ class P2PBackend:
         name = config.key_name or config.instance
         keys = load_keys(config.keys_dir, name) if config.keys_dir else None
         self._device = parse_device(config.device)
-        self._pool = Pool(config.pool_bytes, layout)
+        self._pool = Pool(config.pool_bytes, layout, _ARENAS[config.pool_memory])
         self._pinned = pin_pool(self._pool.region, self._device)
         self._wire = WireContext(keys)
         try:
@@ -93,7 +102,11 @@ class P2PBackend:
             public_key=keys.public if keys else "",
             host=config.host,
             rack=config.rack,
-            ranks=(RankEndpoint(rank=0, address=address, metadata_version=1),),
+            world_size=layout.tensor_parallel,
+            ranks=tuple(
+                RankEndpoint(rank=rank, address=address, metadata_version=1)
+                for rank in range(layout.tensor_parallel)
+            ),
         )
         offers = (RankOffer(rank=0, channels=(self._channel.offer(),)),)
         self._core = _new_core(config, identity, offers, self._pool.num_slots)
@@ -128,6 +141,7 @@ class P2PBackend:
         self._bond.on_news = self._engine.nudge
         self._service.start(self._core, self._pool, self._lock, boot_clock, self._engine.nudge)
         self._intake = Intake(self._core, self._lock, self._pool, self._bond.wake)
+        self.staging = Staging(self._core, self._lock, self._pool, self._bond.wake)
         self._put_thread, self._load_thread = (
             ThreadPoolExecutor(1, thread_name_prefix=name) for name in ("p2p-put", "p2p-load")
         )

@@ -1,9 +1,10 @@
-"""The memory of one rank's pool, by slots."""
+"""The memory of a pool, by slots: of one rank, or shared by all ranks of an instance."""
 
 import numpy as np
 import numpy.typing as npt
 
 from p2p.agent.memory import HostArena
+from p2p.agent.shared_arena import ArenaFile, SharedArena
 from p2p.errors import ConfigError
 from p2p.kernels import chunk_digest
 from p2p.keys import ChunkKey
@@ -16,25 +17,39 @@ SlotBytes = npt.NDArray[np.uint8]
 class Pool:
     """Registered memory cut into slots of one chunk each.
 
+    With several ranks a slot holds the shard of every rank, one behind the other, in order.
+
     Args:
         pool_bytes: memory to take; what does not fill a slot is not used.
         layout: of the chunks.
+        arena: makes the memory.
 
     Raises:
         ConfigError: less than one chunk, or more than the machine has.
     """
 
-    def __init__(self, pool_bytes: int, layout: Layout) -> None:
-        slot_bytes = layout.chunk_bytes
+    def __init__(self, pool_bytes: int, layout: Layout, arena: type[HostArena] = HostArena) -> None:
+        slot_bytes = layout.chunk_bytes * layout.tensor_parallel
         if pool_bytes < slot_bytes:
             reason = f"less than one chunk of {slot_bytes} bytes"
             raise ConfigError("backend.pool_bytes", pool_bytes, reason)
         self.slot_bytes = slot_bytes
         num_slots = pool_bytes // slot_bytes
-        self._arena = HostArena(num_slots * slot_bytes)
+        self._arena = arena(num_slots * slot_bytes)
         segment_region = self._arena.region(slot_bytes)
         self.region = Region(segment_region.segments, num_slots)
         self.num_slots = num_slots
+
+    @property
+    def file(self) -> ArenaFile:
+        """Where other processes of the instance find the memory.
+
+        Raises:
+            ConfigError: the memory is private.
+        """
+        if not isinstance(self._arena, SharedArena):
+            raise ConfigError("backend.pool_memory", "private", "nobody else can map it")
+        return self._arena.file
 
     def view(self, slot: int) -> SlotBytes:
         """Returns the bytes of a slot, without a copy."""
@@ -43,7 +58,7 @@ class Pool:
     def digest(self, key: ChunkKey, slot: int) -> int:
         """Returns the digest of what lies in a slot, as the chunk of a key.
 
-        The whole shard is one leaf: above 64 KiB it is read with the interpreter lock released.
+        The whole slot is one leaf: above 64 KiB it is read with the interpreter lock released.
         """
         return chunk_digest(key, self.view(slot), self.slot_bytes)
 

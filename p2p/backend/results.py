@@ -128,6 +128,7 @@ class FetchResult:
     Attributes:
         num_chunks: chunks of the verified prefix.
         num_local: how many of them were here before.
+        slots: of the pool, in which the chunks lie.
         reason: why there are not more; ``complete`` if there are all.
         detail: the names and numbers behind the reason.
         sources: what each holder contributed, most first.
@@ -144,6 +145,7 @@ class FetchResult:
     ) -> None:
         self.num_chunks = len(chunks)
         self.num_local = min(outcome.num_local, len(chunks))
+        self.slots = tuple(entry.slot for entry in outcome.entries)
         self.reason = outcome.reason
         self.detail = outcome.detail
         self.sources = tuple(outcome.sources)

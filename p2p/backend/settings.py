@@ -11,7 +11,7 @@ from p2p.backend.engine_device import parse_device
 from p2p.config import Settings
 from p2p.errors import ArgumentError, ConfigError
 from p2p.keys import Namespace
-from p2p.layout import Layout
+from p2p.layout import ByteOrder, Layout
 from p2p.wire.context import check_address
 
 _Seconds = Annotated[float, msgspec.Meta(gt=0, le=3600)]
@@ -31,6 +31,8 @@ class BackendConfig(Settings, frozen=True, kw_only=True):
             ``mlu``. The pool is in host memory, pinned where the device can; chunks go between it
             and a device through a ring of buffers, as `P2PBackend.register_cache` says.
         pool_bytes: memory for chunks, registered for remote reads; a number or such as ``4GiB``.
+        pool_memory: ``shared`` lets the workers of the same engine map the pool, so that an
+            instance may have several ranks: their shards of a chunk lie in one slot.
         channel: how bytes move.
         budget_s: of a fetch that names none.
         lease_s: longest lease that is granted without renewal.
@@ -70,6 +72,7 @@ class BackendConfig(Settings, frozen=True, kw_only=True):
     advertise: str = ""
     device: str = "cpu"
     pool_bytes: Annotated[int, msgspec.Meta(ge=1)] = 1 << 30
+    pool_memory: Literal["private", "shared"] = "private"
     channel: str = "nixl"
     budget_s: _Seconds = 0.5
     lease_s: _Seconds = 10.0
@@ -124,10 +127,17 @@ def check_layout(config: BackendConfig, layout: Layout) -> None:
     if layout.kv_dtype != config.namespace.kv_dtype:
         reason = f"the namespace says {config.namespace.kv_dtype}"
         raise ConfigError("layout.kv_dtype", layout.kv_dtype, reason)
-    for field in ("tensor_parallel", "pipeline_parallel"):
-        if getattr(layout, field) != 1:
-            reason = "this backend runs one rank in the engine's process"
-            raise ConfigError(f"layout.{field}", getattr(layout, field), reason)
+    if layout.pipeline_parallel != 1:
+        reason = "stages do not share a pool"
+        raise ConfigError("layout.pipeline_parallel", layout.pipeline_parallel, reason)
+    if layout.tensor_parallel == 1:
+        return
+    if config.pool_memory == "private":
+        reason = "this backend runs one rank in the engine's process, unless pool_memory = shared"
+        raise ConfigError("layout.tensor_parallel", layout.tensor_parallel, reason)
+    if layout.byte_order is not ByteOrder.OPAQUE:
+        reason = "shards in one slot move whole: the layout must be opaque"
+        raise ConfigError("layout.byte_order", layout.byte_order.value, reason)
 
 
 def boot_id() -> str:

@@ -1,0 +1,1 @@
+"""Adapters between the fabric and serving engines, one package for each."""
