@@ -5,12 +5,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+VLLM := $(BIN)/python -m examples.p2p_sharing.vllm.environment
 PATHS := p2p kernels controller tests examples
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PYTHONPATH =
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format tests bench bench-kernels clean
+.PHONY: help demo demo-vllm test test-vllm check format tests bench bench-kernels
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -26,6 +27,10 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)  ## Three instances share the KV of a real model; one is killed in the middle
 	$(BIN)/python -m examples.p2p_sharing
 
+demo-vllm: $(READY)  ## Two vLLM servers share the KV of a real model, over HTTP
+	$(BIN)/python -m examples.p2p_sharing.model
+	$(VLLM) -m examples.p2p_sharing.vllm
+
 test: check tests  ## Everything that must pass: lint, types, import contracts, all tests
 
 check: $(READY)  ## Lint, types and import contracts
@@ -40,6 +45,10 @@ format: $(READY)  ## Rewrite the sources in the house format
 
 tests: $(READY)  ## All tests, without lint
 	$(BIN)/python -m pytest
+
+test-vllm: $(READY)  ## Tests with real vLLM engines on the CPU; makes their environment once
+	$(BIN)/python -m examples.p2p_sharing.model
+	$(VLLM) --or-skip -m pytest -m vllm -W default -p no:cacheprovider tests/e2e/vllm
 
 bench: $(READY)  ## The benchmarks, one after the other
 	$(BIN)/python tests/bench/fetch.py

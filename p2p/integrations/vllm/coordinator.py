@@ -154,10 +154,12 @@ class Coordinator:
         loads, self._loads = tuple(self._loads), []
         awaited, self._awaited = tuple(self._awaited), []
         saves = tuple(order for each in computed for order in self._save_orders(each))
+        given_away = tuple(preempted)
+        self.counters["preemptions"] += len(given_away)
         return StepOrders(
             loads=loads,
             saves=saves,
-            preempted=tuple(preempted),
+            preempted=given_away,
             awaited=awaited,
             pool=self._sharing.pool if loads or saves else None,
         )
@@ -217,5 +219,5 @@ class Coordinator:
             return
         self._summaries[request_id] = summary_of(lookup.result, num_external)
         self.counters["external_tokens"] += num_external
-        self.counters["fetched_bytes"] += lookup.result.num_bytes
+        self.counters["fetched_chunks"] += lookup.result.num_chunks - lookup.result.num_local
         self.counters[f"lookups_{lookup.result.reason.value}"] += 1

@@ -1,0 +1,1 @@
+"""Two ``vllm serve`` processes with a real model share their KV cache."""
