@@ -50,11 +50,11 @@ class Cluster:
         Raises:
             DemoError: one of them did not start.
         """
-        address = f"tcp://127.0.0.1:{_free_port()}"
+        address = f"tcp://127.0.0.1:{free_port()}"
         serve = ["p2p_controller", "serve", "--bind", address]
         controller = Process("controller", serve, self._logs)
         self._processes.append(controller)
-        _await_port(controller, address)
+        await_port(controller, address)
         for name in NAMES:
             instance = InstanceProcess(name, address, self._logs)
             self._processes.append(instance)
@@ -75,14 +75,20 @@ class Cluster:
         return process
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Returns a port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
 
 
-def _await_port(controller: Process, address: str) -> None:
+def await_port(controller: Process, address: str) -> None:
+    """Returns once a process listens on an address.
+
+    Raises:
+        DemoError: it does not in time, or it has ended.
+    """
     host, port = address.removeprefix("tcp://").split(":")
     deadline = time.monotonic() + _CONTROLLER_TIMEOUT_S
     while time.monotonic() < deadline:

@@ -10,8 +10,10 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, ClassVar, TypeVar
 
 import msgspec
@@ -37,18 +39,25 @@ class Process:
         name: for people, and of the log.
         command: module and arguments, as after ``python -m``.
         log_folder: where the log goes.
+        variables: of its environment, beside ours.
     """
 
     is_talking: ClassVar[bool] = False  # its standard output is read, not logged
 
-    def __init__(self, name: str, command: list[str], log_folder: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: list[str],
+        log_folder: Path,
+        variables: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.name = name
         self._log = log_folder / f"{name}.log"
         with self._log.open("wb") as log:
             self._popen = subprocess.Popen(
                 [sys.executable, "-m", *command],
                 cwd=_ROOT,
-                env=_environment(),
+                env={**_environment(), **variables},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE if self.is_talking else log,
                 stderr=log,
@@ -73,6 +82,10 @@ class Process:
         with suppress(ProcessLookupError):
             os.killpg(self._popen.pid, signal.SIGKILL)
         self._popen.wait()
+
+    def send_signal(self, number: int) -> None:
+        """Sends it a signal."""
+        self._popen.send_signal(number)
 
     def stop(self) -> None:
         """Asks it to end (SIGTERM), waits a while, and kills what is left."""

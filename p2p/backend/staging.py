@@ -7,12 +7,25 @@ advertises it. Nothing is found or lent in between.
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from p2p.agent.shared_arena import ArenaFile
 from p2p.backend.instance import InstanceCore
 from p2p.backend.pool import Pool
 from p2p.backend.store import Placement
 from p2p.keys import ChunkKey, check_keys
+
+
+class Acquired(NamedTuple):
+    """What `Staging.acquire` gives.
+
+    Attributes:
+        placements: of the chunks that are not here, in order.
+        num_refused: chunks for which there is no room.
+    """
+
+    placements: list[Placement]
+    num_refused: int
 
 
 class Staging:
@@ -49,7 +62,7 @@ class Staging:
 
     def acquire(
         self, keys: Sequence[ChunkKey], parent: ChunkKey | None, tenant: str = ""
-    ) -> list[Placement]:
+    ) -> Acquired:
         """Returns slots for the chunks that are not here, as far as there is room. Never blocks.
 
         Every placement is given back, by `commit` or `release`.
@@ -64,11 +77,12 @@ class Staging:
         """
         check_keys(keys)
         with self._lock:
+            num_refused = self._core.counters["put_chunks_refused_pool_full"]
             placements = self._core.begin_put(keys, tenant)
-        return [
-            placement if placement.position else replace(placement, parent=parent)
-            for placement in placements
-        ]
+            num_refused = self._core.counters["put_chunks_refused_pool_full"] - num_refused
+        if placements and placements[0].position == 0:
+            placements[0] = replace(placements[0], parent=parent)
+        return Acquired(placements, num_refused)
 
     def commit(self, placements: Sequence[Placement], tenant: str = "") -> None:
         """Filled chunks become part of the instance; takes as long as their digests do."""

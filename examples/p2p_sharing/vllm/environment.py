@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from examples.p2p_sharing.source import cache_folder
+from examples.p2p_sharing.source import cache_folder, find_model
 
 VERSION = "0.32.0"
 _HERE = Path(__file__).parent
@@ -36,7 +36,7 @@ def python_with_vllm() -> Path:
     """
     folder = _folder()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_suffix(".lock").open("w") as lock:
+    with (folder.parent / f"{folder.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "complete").is_file():
             shutil.rmtree(folder, ignore_errors=True)
@@ -53,6 +53,7 @@ def environment() -> dict[str, str]:
     return {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(roots),
+        "P2P_DEMO_MODEL": str(find_model().folder),
         "HF_HUB_OFFLINE": "1",
         "VLLM_NO_USAGE_STATS": "1",
     }

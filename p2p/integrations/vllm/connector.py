@@ -18,10 +18,15 @@ from vllm.distributed.kv_transfer.kv_connector.v1.base import (
     KVConnectorWorkerMetadata,
     SupportsHMA,
 )
+from vllm.distributed.kv_transfer.kv_connector.v1.metrics import (
+    KVConnectorPromMetrics,
+    KVConnectorStats,
+)
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.kv_cache_interface import KVCacheConfig
 from vllm.v1.metrics.cache_hit_source import CacheHitSource
 
+from p2p.integrations.vllm.metrics import Metric, P2PPromMetrics, P2PStats
 from p2p.integrations.vllm.orders import RankReport, RankShape, StepOrders
 from p2p.integrations.vllm.scheduler_side import SchedulerSide
 from p2p.integrations.vllm.settings import read_settings
@@ -207,6 +212,28 @@ class P2PConnector(KVConnectorBase_V1, SupportsHMA):
         """As `request_finished`, for engines with several kinds of blocks."""
         del block_ids
         return self._scheduler.finish(request)
+
+    def get_kv_connector_stats(self) -> KVConnectorStats | None:
+        """Returns what has been counted since the last step; the scheduler counts for all."""
+        return None if self._scheduler_side is None else self._scheduler_side.take_stats()
+
+    @classmethod
+    def build_kv_connector_stats(
+        cls, data: dict[str, Any] | None = None
+    ) -> KVConnectorStats | None:
+        """Returns counts that another process has carried."""
+        return P2PStats(data=data or {})
+
+    @classmethod
+    def build_prom_metrics(
+        cls,
+        vllm_config: VllmConfig,
+        metric_types: dict[type[Metric], type[Metric]],
+        labelnames: list[str],
+        per_engine_labelvalues: dict[int, list[object]],
+    ) -> KVConnectorPromMetrics:
+        """Returns the metrics of ``/metrics``."""
+        return P2PPromMetrics(vllm_config, metric_types, labelnames, per_engine_labelvalues)
 
     def has_pending_block_frees(self) -> bool:
         """Whether blocks of ended requests come back soon, so that nobody need be preempted."""

@@ -3,7 +3,7 @@
 One caller at a time, the scheduler's thread. No I/O, no threads; what takes long is the fabric's.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -83,12 +83,14 @@ class Coordinator:
         clock: in seconds.
 
     Attributes:
-        counters: of everything done and everything unusual.
+        counters: of everything done and everything unusual; ``name/reason`` where there are some.
+        fetch_seconds: that each lookup took, for who takes them out.
     """
 
     def __init__(self, fabric: Fabric, sharing: Sharing, clock: Callable[[], float]) -> None:
         self._sharing = sharing
         self.counters: Counter[str] = Counter()
+        self.fetch_seconds: deque[float] = deque(maxlen=4096)
         self._lookups = Lookups(
             fabric, sharing.chunk_tokens, sharing.budget_s, clock, self.counters
         )
@@ -169,7 +171,7 @@ class Coordinator:
         for request_id in request_ids:
             result = self._loading.pop(request_id, None)
             if result is None:
-                self.counters["load_confirmations_unknown"] += 1
+                self.counters["unexpected/load_confirmation"] += 1
             else:
                 result.release()
 
@@ -178,6 +180,8 @@ class Coordinator:
         for done in report.saves:
             self._saves.confirm(done)
         self.counters["load_failures"] += report.num_load_failures
+        self.counters["load_us"] += round(report.load_s * 1e6)
+        self.counters["save_us"] += round(report.save_s * 1e6)
         self.counters["load_bytes"] += report.load_bytes
         self.counters["save_bytes"] += report.save_bytes
 
@@ -218,6 +222,7 @@ class Coordinator:
         if lookup.result is None:
             return
         self._summaries[request_id] = summary_of(lookup.result, num_external)
+        self.fetch_seconds.append(lookup.result.seconds)
         self.counters["external_tokens"] += num_external
         self.counters["fetched_chunks"] += lookup.result.num_chunks - lookup.result.num_local
-        self.counters[f"lookups_{lookup.result.reason.value}"] += 1
+        self.counters[f"lookups_ended/{lookup.result.reason.value}"] += 1

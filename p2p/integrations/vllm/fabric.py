@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol
 
 from p2p.backend import FetchResult, Handle, P2PBackend
+from p2p.backend.staging import Acquired
 from p2p.backend.store import Placement
 from p2p.keys import ChunkKey
 
@@ -30,7 +31,7 @@ class Fabric(Protocol):
         """Nobody wants a fetch any more: its chunks are let go when it ends."""
         ...
 
-    def acquire(self, keys: Sequence[ChunkKey], parent: ChunkKey | None) -> list[Placement]:
+    def acquire(self, keys: Sequence[ChunkKey], parent: ChunkKey | None) -> Acquired:
         """Returns slots for the chunks that are not here, as far as there is room."""
         ...
 
@@ -66,7 +67,7 @@ class BackendFabric:
         """See `Fabric`."""
         self._waits.submit(self._let_go, handle)
 
-    def acquire(self, keys: Sequence[ChunkKey], parent: ChunkKey | None) -> list[Placement]:
+    def acquire(self, keys: Sequence[ChunkKey], parent: ChunkKey | None) -> Acquired:
         """See `Fabric`."""
         return self._backend.staging.acquire(keys, parent)
 

@@ -137,6 +137,6 @@ class Lookups:
             return True
         if self._clock() < lookup.begun_s + self._budget_s + _GRACE_S:
             return False
-        self._counters["lookups_given_up"] += 1
+        self._counters["lookups_ended/given_up"] += 1
         lookup.is_given_up = True
         return True

@@ -83,7 +83,8 @@ class Saves:
         orders = []
         for run in self._runs_not_under_way(keys, chunks):
             parent = keys[run.start - 1] if run.start else None
-            placements = self._fabric.acquire(keys[run.start : run.stop], parent)
+            placements, num_refused = self._fabric.acquire(keys[run.start : run.stop], parent)
+            self._counters["chunks_not_saved/pool_full"] += num_refused
             if placements:
                 orders.append(self._order(request_id, placements, run.start, blocks))
         return orders
@@ -92,7 +93,7 @@ class Saves:
         """One rank is through with a save."""
         save = self._save_by_number.get(done.number)
         if save is None or done.rank not in save.waiting:
-            self._counters["save_confirmations_unknown"] += 1
+            self._counters["unexpected/save_confirmation"] += 1
             return
         save.waiting.discard(done.rank)
         save.is_stored &= done.is_stored
@@ -106,7 +107,7 @@ class Saves:
             self._counters["saved_chunks"] += len(save.placements)
             self._commits.append((self._fabric.commit(save.placements), save.placements))
         else:
-            self._counters["save_dropped_copy_failed"] += len(save.placements)
+            self._counters["chunks_not_saved/copy_failed"] += len(save.placements)
             self._fabric.release(save.placements)
             self._keys.difference_update(placement.key for placement in save.placements)
 
@@ -140,9 +141,9 @@ class Saves:
         runs: list[range] = []
         for chunk in chunks:
             if keys[chunk] in self._keys:
-                self._counters["save_skipped_under_way"] += 1
+                self._counters["chunks_not_saved/under_way"] += 1
             elif room <= 0:
-                self._counters["save_dropped_backlog"] += 1
+                self._counters["chunks_not_saved/backlog"] += 1
             else:
                 room -= 1
                 start = runs.pop().start if runs and runs[-1].stop == chunk else chunk

@@ -2,11 +2,13 @@
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from vllm.config import VllmConfig
+from vllm.distributed.kv_transfer.kv_connector.v1.metrics import KVConnectorStats
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.kv_cache_interface import KVCacheConfig
 from vllm.v1.metrics.cache_hit_source import CacheHitSource
@@ -17,8 +19,10 @@ from p2p.integrations.vllm.coordinator import Computed, Coordinator, Sharing
 from p2p.integrations.vllm.fabric import BackendFabric
 from p2p.integrations.vllm.identity import refuse_shapes
 from p2p.integrations.vllm.lookups import Wanted
+from p2p.integrations.vllm.metrics import stats_of
 from p2p.integrations.vllm.orders import PoolOrder, RankReport, RankShape, StepOrders
 from p2p.integrations.vllm.settings import ConnectorConfig, backend_config
+from p2p.integrations.vllm.tallies import Growth
 from p2p.keys import ChunkKey
 
 if TYPE_CHECKING:
@@ -57,6 +61,8 @@ class SchedulerSide:
         self._coordinator: Coordinator | None = None
         self._requests: dict[str, Request] = {}
         self._kept: set[str] = set()
+        self._refused: Counter[str] = Counter()
+        self._growth = Growth()
         self._blocks_per_chunk = 1
         self._chunk_tokens = 1
         self.refusal = describe.refusal(config, caches)
@@ -84,6 +90,8 @@ class SchedulerSide:
 
     def arrive(self, request: "Request") -> None:
         """A request is new: looks for what the engine does not have."""
+        if self._coordinator is None:
+            self._refused[f"requests_refused/{self.refusal}"] += 1
         if self._coordinator is None or request.skip_reading_prefix_cache:
             return
         wanted = self._wanted(request)
@@ -141,6 +149,19 @@ class SchedulerSide:
             self._kept.add(request.request_id)
         summary = ending.summary
         return ending.is_kept, {"p2p": msgspec.to_builtins(summary)} if summary else None
+
+    def take_stats(self) -> KVConnectorStats | None:
+        """Returns what has been counted since the last step, if anything."""
+        coordinator = self._coordinator
+        counters = self._refused if coordinator is None else coordinator.counters
+        grown = self._growth.take(counters)
+        if not grown:
+            return None
+        fetch_seconds = coordinator.fetch_seconds if coordinator is not None else ()
+        taken = list(fetch_seconds)
+        if coordinator is not None:
+            coordinator.fetch_seconds.clear()
+        return stats_of(grown, taken)
 
     def reset(self) -> bool:
         """Forgets what is in the pool."""

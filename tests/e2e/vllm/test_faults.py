@@ -145,7 +145,7 @@ def test_a_pool_that_is_too_small_drops_saves_and_counts_them(plain, engines, ow
     expected = [answer.tokens for answer in plain.generate(prompts)]
     assert [answer.tokens for answer in engine.generate(prompts)] == expected
     counters = engine.settle()
-    dropped = counters["backend_put_chunks_refused_pool_full"]
+    dropped = counters["chunks_not_saved/pool_full"]
     assert dropped > 0
     assert counters["saved_chunks"] + dropped == 28
 

@@ -10,6 +10,7 @@ from p2p.agent.shared_arena import ArenaFile
 from p2p.backend import FetchResult, Handle, ShortReason, SourceTally
 from p2p.backend.actions import FetchOutcome
 from p2p.backend.index import IndexEntry
+from p2p.backend.staging import Acquired
 from p2p.backend.store import ChunkStore, Placement
 from p2p.integrations.vllm.coordinator import Coordinator, Sharing
 from p2p.integrations.vllm.lookups import Wanted
@@ -93,8 +94,10 @@ class FakeFabric:
     def abandon(self, handle: Handle[FetchResult]) -> None:
         self.abandoned.append(handle)
 
-    def acquire(self, keys: Sequence[ChunkKey], parent: ChunkKey | None) -> list[Placement]:
-        return self.store.begin_put(keys, "")
+    def acquire(self, keys: Sequence[ChunkKey], parent: ChunkKey | None) -> Acquired:
+        refused = self.store.counters["put_chunks_refused_pool_full"]
+        placements = self.store.begin_put(keys, "")
+        return Acquired(placements, self.store.counters["put_chunks_refused_pool_full"] - refused)
 
     def commit(self, placements: Sequence[Placement]) -> "Future[None]":
         future: Future[None] = Future()

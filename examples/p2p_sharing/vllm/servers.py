@@ -1,0 +1,133 @@
+"""A controller and vLLM servers on this machine, ended whatever happens."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import MappingProxyType, TracebackType
+from typing import Self
+
+import msgspec
+
+from examples.p2p_sharing.cluster import await_port, free_port
+from examples.p2p_sharing.processes import DemoError, Process
+from examples.p2p_sharing.vllm.client import Client
+
+MODEL = "model"
+_START_S = 240.0
+_KV_BYTES = 512 << 20
+
+
+class Server(Process):
+    """One ``vllm serve`` on one core.
+
+    Attributes:
+        client: asks it.
+    """
+
+    client: Client
+
+
+class Servers:
+    """Owns the processes: a context manager that ends them all.
+
+    Args:
+        model: its folder.
+        options: of ``vllm serve``, beside ours.
+    """
+
+    def __init__(self, model: Path, *options: str) -> None:
+        self._folder = TemporaryDirectory(prefix="p2p-vllm-")
+        self._model = model
+        self._options = options
+        self._processes: list[Process] = []
+        self.controller = f"tcp://127.0.0.1:{free_port()}"
+
+    def __enter__(self) -> Self:
+        serve = ["p2p_controller", "serve", "--bind", self.controller]
+        controller = Process("controller", serve, self._logs)
+        self._processes.append(controller)
+        await_port(controller, self.controller)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for process in reversed(self._processes):
+            process.stop()
+        self._folder.cleanup()
+
+    def start(
+        self, name: str, cores: str, extra: Mapping[str, object] = MappingProxyType({})
+    ) -> Server:
+        """Starts a server that shares; it is ready later (`await_ready`).
+
+        Args:
+            name: of the instance.
+            cores: of each worker, as ``VLLM_CPU_OMP_THREADS_BIND`` wants them.
+            extra: of the connector's settings.
+        """
+        connector = {
+            "kv_connector": "P2PConnector",
+            "kv_role": "kv_both",
+            "kv_load_failure_policy": "recompute",
+            "kv_connector_extra_config": {
+                "controller": self.controller,
+                "instance": name,
+                "pool_bytes": "512MiB",
+                **extra,
+            },
+        }
+        port = free_port()
+        words = {
+            "--dtype": "float32",
+            "--port": str(port),
+            "--host": "127.0.0.1",
+            "--served-model-name": MODEL,
+            "--kv-cache-memory-bytes": str(_KV_BYTES),
+            "--kv-transfer-config": msgspec.json.encode(connector).decode(),
+        }
+        command = ["vllm.entrypoints.cli.main", "serve", str(self._model), "--enforce-eager"]
+        command += ["--enable-prompt-tokens-details", *self._options]
+        command += [word for pair in words.items() for word in pair]
+        variables = {"VLLM_CPU_OMP_THREADS_BIND": cores, "VLLM_SERVER_DEV_MODE": "1"}
+        server = Server(name, command, self._logs, variables)
+        server.client = Client(port, MODEL)
+        self._processes.append(server)
+        return server
+
+    @property
+    def _logs(self) -> Path:
+        return Path(self._folder.name)
+
+
+def await_ready(*servers: Server) -> None:
+    """Returns once all servers answer.
+
+    Raises:
+        DemoError: one has ended, or does not answer in time; with the end of its log.
+    """
+    deadline_s = time.monotonic() + _START_S
+    for server in servers:
+        while not server.client.is_ready():
+            if server.has_ended() or time.monotonic() > deadline_s:
+                raise server.failure("it was expected to serve")
+            time.sleep(0.2)
+
+
+def await_counter(server: Server, name: str, at_least: float, timeout_s: float = 10.0) -> None:
+    """Returns once a counter of the connector has grown so far.
+
+    Raises:
+        DemoError: it has not in time.
+    """
+    deadline_s = time.monotonic() + timeout_s
+    while server.client.metrics().get(name, 0.0) < at_least:
+        if time.monotonic() > deadline_s:
+            raise DemoError(
+                f"{server.name}: {name} stays below {at_least}: {server.client.metrics()}"
+            )
+        time.sleep(0.05)
