@@ -61,7 +61,11 @@ class Servers:
         self._folder.cleanup()
 
     def start(
-        self, name: str, cores: str, extra: Mapping[str, object] = MappingProxyType({})
+        self,
+        name: str,
+        cores: str,
+        extra: Mapping[str, object] = MappingProxyType({}),
+        *options: str,
     ) -> Server:
         """Starts a server that shares; it is ready later (`await_ready`).
 
@@ -69,6 +73,7 @@ class Servers:
             name: of the instance.
             cores: of each worker, as ``VLLM_CPU_OMP_THREADS_BIND`` wants them.
             extra: of the connector's settings.
+            options: of ``vllm serve``, beside those of all servers.
         """
         connector = {
             "kv_connector": "P2PConnector",
@@ -91,7 +96,7 @@ class Servers:
             "--kv-transfer-config": msgspec.json.encode(connector).decode(),
         }
         command = ["vllm.entrypoints.cli.main", "serve", str(self._model), "--enforce-eager"]
-        command += ["--enable-prompt-tokens-details", *self._options]
+        command += ["--enable-prompt-tokens-details", *self._options, *options]
         command += [word for pair in words.items() for word in pair]
         variables = {"VLLM_CPU_OMP_THREADS_BIND": cores, "VLLM_SERVER_DEV_MODE": "1"}
         server = Server(name, command, self._logs, variables)

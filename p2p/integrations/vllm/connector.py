@@ -5,6 +5,7 @@ translates. Nothing here waits for a peer, the controller or a copy, but for sav
 blocks are given away, and for loads within a step where they are asked for.
 """
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -77,6 +78,7 @@ class P2PConnector(KVConnectorBase_V1, SupportsHMA):
         self, vllm_config: VllmConfig, role: KVConnectorRole, kv_cache_config: KVCacheConfig
     ) -> None:
         super().__init__(vllm_config, role, kv_cache_config)
+        _log_with_vllm()
         extra = vllm_config.kv_transfer_config.kv_connector_extra_config
         settings, rest = read_settings(extra)
         self._scheduler_side: SchedulerSide | None = None
@@ -250,6 +252,15 @@ class P2PConnector(KVConnectorBase_V1, SupportsHMA):
         for side in (self._scheduler_side, self._worker_side):
             if side is not None:
                 side.close()
+
+
+def _log_with_vllm() -> None:
+    """Sends what this library logs where vLLM's log goes; vLLM sets up only its own."""
+    theirs, ours = logging.getLogger("vllm"), logging.getLogger("p2p")
+    if not ours.handlers:
+        ours.handlers = list(theirs.handlers)
+        ours.setLevel(theirs.level)
+        ours.propagate = theirs.propagate
 
 
 def _orders(metadata: KVConnectorMetadata) -> StepOrders:

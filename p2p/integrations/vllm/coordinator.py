@@ -101,6 +101,7 @@ class Coordinator:
         self._loading: dict[str, FetchResult] = {}
         self._loads: list[LoadOrder] = []
         self._awaited: list[str] = []
+        self._has_waited = False
         self._summaries: dict[str, Summary] = {}
 
     @property
@@ -112,9 +113,15 @@ class Coordinator:
         """A request is there, of which the engine has ``num_local`` tokens: look for the rest."""
         self._lookups.begin(request, num_local)
 
-    def ask(self, request: Wanted, num_computed: int) -> int | None:
-        """Returns how many tokens behind ``num_computed`` can be loaded; None: ask again."""
-        num_external = self._lookups.ask(request, num_computed)
+    def ask(self, request: Wanted, num_computed: int, patience_s: float = 0.0) -> int | None:
+        """Returns how many tokens behind ``num_computed`` can be loaded; None: ask again.
+
+        Args:
+            request: that vLLM would like to schedule.
+            num_computed: leading tokens that the engine has.
+            patience_s: waits for the answer so long; once in a step at most.
+        """
+        num_external = self._lookups.ask(request, num_computed, self._patience_left(patience_s))
         if num_external is None:
             return None
         most = request.num_tokens - self._sharing.num_kept_back
@@ -153,6 +160,7 @@ class Coordinator:
     def step(self, computed: Iterable[Computed], preempted: Iterable[str]) -> StepOrders:
         """Returns what the workers have to do in this step."""
         self._saves.settle()
+        self._has_waited = False
         loads, self._loads = tuple(self._loads), []
         awaited, self._awaited = tuple(self._awaited), []
         saves = tuple(order for each in computed for order in self._save_orders(each))
@@ -193,6 +201,11 @@ class Coordinator:
         if is_kept:
             self._awaited.append(request_id)
         return Ending(is_kept, self._summaries.pop(request_id, None))
+
+    def _patience_left(self, patience_s: float) -> float:
+        left_s = 0.0 if self._has_waited else patience_s
+        self._has_waited = self._has_waited or patience_s > 0
+        return left_s
 
     def _save_orders(self, computed: Computed) -> list[SaveOrder]:
         keys, per_chunk = computed.request.keys, self._sharing.chunk_tokens

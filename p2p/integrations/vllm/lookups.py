@@ -97,13 +97,15 @@ class Lookups:
         self._lookup_by_request[request.id] = lookup
         return lookup
 
-    def ask(self, request: Wanted, num_computed: int) -> int | None:
+    def ask(self, request: Wanted, num_computed: int, patience_s: float = 0.0) -> int | None:
         """Returns how many tokens behind the first ``num_computed`` are in the pool.
 
-        None if that is not known yet: vLLM asks again at its next step. The same answer is given
-        until `take` or `drop`.
+        None if that is not known within ``patience_s``: vLLM asks again at its next step. The same
+        answer is given until `take` or `drop`.
         """
         lookup = self._lookup_by_request.get(request.id) or self.begin(request, num_computed)
+        if patience_s and lookup.handle is not None and not self._is_over(lookup):
+            lookup.handle.wait(patience_s)
         if not self._is_over(lookup):
             return None
         first = num_computed // self._chunk_tokens

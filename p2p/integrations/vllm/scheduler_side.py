@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 _IDLE = StepOrders()
+_PATIENCE_S = 0.002  # where no request runs, empty steps would take the interpreter from the fetch
 
 
 class SchedulerSide:
@@ -101,7 +102,8 @@ class SchedulerSide:
         """Returns how many tokens can be loaded, and whether beside the steps."""
         if self._coordinator is None or request.skip_reading_prefix_cache:
             return 0, False
-        found = self._coordinator.ask(self._wanted(request), num_computed)
+        patience_s = 0.0 if self._requests else _PATIENCE_S
+        found = self._coordinator.ask(self._wanted(request), num_computed, patience_s)
         return found, bool(found) and self._settings.load == "async"
 
     def allocate(self, request: "Request", blocks: "KVCacheBlocks", num_external: int) -> None:

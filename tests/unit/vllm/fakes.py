@@ -51,6 +51,7 @@ class FakeFabric:
     answers_at_once: bool = True
     fetches: list[FakeFetch] = field(default_factory=list)
     abandoned: list[Handle[FetchResult]] = field(default_factory=list)
+    waited_s: list[float] = field(default_factory=list)
     commits: list[tuple["Future[None]", Sequence[Placement]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -60,7 +61,7 @@ class FakeFabric:
         self, keys: Sequence[ChunkKey], budget_s: float, request_id: str
     ) -> Handle[FetchResult]:
         fetch = FakeFetch(keys)
-        fetch.handle = Handle(lambda: fetch.result, lambda _: None)
+        fetch.handle = Handle(lambda: fetch.result, self.waited_s.append)
         self.fetches.append(fetch)
         if self.answers_at_once:
             self.answer(fetch)

@@ -36,6 +36,17 @@ def test_an_answer_that_is_not_there_is_none_until_it_is():
     assert it.ask(request, 0) == 3 * CHUNK
 
 
+def test_a_step_waits_for_one_answer_at_most():
+    fabric = FakeFabric(answers_at_once=False)
+    it = coordinator(fabric)
+    for name in ("r", "s", "t"):
+        assert it.ask(wanted(name, 100), 0, patience_s=0.5) is None
+    assert fabric.waited_s == [0.5]
+    it.step([], [])
+    assert it.ask(wanted("s", 100), 0, patience_s=0.5) is None
+    assert fabric.waited_s == [0.5, 0.5]
+
+
 def test_a_lookup_begins_when_the_request_comes():
     fabric = FakeFabric(held=set(keys_of(3)))
     it = coordinator(fabric)

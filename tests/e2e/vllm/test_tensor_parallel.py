@@ -1,0 +1,34 @@
+"""Instances of two workers each, in processes of their own: each rank gets its own shards."""
+
+import pytest
+
+pytest.importorskip("vllm", reason="vLLM is not installed here: make test-vllm")
+
+from examples.p2p_sharing.vllm.servers import Servers, await_ready
+from tests.e2e.vllm.fixtures import CHUNK, CHUNK_BYTES
+from tests.e2e.vllm.over_http import held, meet
+
+pytestmark = [pytest.mark.vllm, pytest.mark.e2e, pytest.mark.slow]
+
+_BUDGET_S = 20.0  # four workers that wait actively share two cores
+
+
+def test_two_workers_share_with_two_workers(model):
+    with Servers(model, "--skip-tokenizer-init") as servers:
+        a, b = (
+            servers.start(name, "0|1", {"budget_s": _BUDGET_S}, "--tensor-parallel-size", "2")
+            for name in "ab"
+        )
+        await_ready(a, b)
+        meet(a, b)
+        for holder, reader in ((a, b), (b, a)):
+            prompt = held(holder, 1000)
+            cold = reader.client.complete(prompt, 16, salt=f"alone {holder.name}")
+            before = reader.client.metrics()
+            hit = reader.client.complete(prompt, 16)
+            after = reader.client.metrics()
+            assert hit.tokens == cold.tokens
+            assert (cold.num_cached, hit.num_cached) == (0, 7 * CHUNK)
+            grown = {name: after[name] - before.get(name, 0) for name in after}
+            assert grown["fetched_chunks"] == 7
+            assert grown["load_bytes"] == 7 * CHUNK_BYTES  # half of it on each rank
