@@ -10,27 +10,20 @@ from typing import Self
 
 import numpy as np
 
-from p2p.agent.memory import HostArena
-from p2p.agent.nixl_config import NixlConfig
-from p2p.agent.shared_arena import SharedArena
 from p2p.agent.slots import SlotState
 from p2p.backend.actions import FetchOutcome
+from p2p.backend.assembly import channel_of, core_of, fetch_limits, identity_of, keys_of, pool_of
 from p2p.backend.bond import BondThread
 from p2p.backend.cache_copies import CacheCopies, CacheDescription
 from p2p.backend.engine import FetchEngine
 from p2p.backend.engine_cache import CacheParts, EngineCache
 from p2p.backend.engine_device import check_usable, parse_device, pin_pool
 from p2p.backend.engine_parts import EngineParts, FetchWatch, Observer, Ticket
-from p2p.backend.fetch_context import FetchLimits
 from p2p.backend.fetch_log import check_request_id
-from p2p.backend.following import Following, MirrorLimits
-from p2p.backend.hot import HotLimits
-from p2p.backend.instance import InstanceCore
 from p2p.backend.intake import Intake
-from p2p.backend.leases import LeaseLimits
 from p2p.backend.locator import Locator
 from p2p.backend.peer_service import PeerService
-from p2p.backend.pool import Pool, SlotBytes
+from p2p.backend.pool import SlotBytes
 from p2p.backend.present import PresentChunks
 from p2p.backend.reader import ReaderCore
 from p2p.backend.results import (
@@ -42,20 +35,14 @@ from p2p.backend.results import (
     PutReport,
 )
 from p2p.backend.settings import BackendConfig, advertised_address, check_layout
+from p2p.backend.shared_pool import SharedPool
 from p2p.backend.sources import ArraySource, ChunkSource
-from p2p.backend.staging import Staging
-from p2p.channel.base import Channel
-from p2p.channel.registry import ChannelSettings, open_channel
 from p2p.config import revalidated
 from p2p.errors import ArgumentError, ClosedError
 from p2p.keys import ChunkKey
 from p2p.layout import Layout
 from p2p.wire.context import WireContext
-from p2p.wire.curve import load_keys
-from p2p.wire.messages import RankEndpoint, RankOffer, Register
-
-_ARENAS = {"private": HostArena, "shared": SharedArena}
-_VERIFY_ONE_IN = {"always": 1, "sample": 16, "off": 0}
+from p2p.wire.messages import RankOffer
 
 
 def boot_clock() -> float:
@@ -72,7 +59,7 @@ class P2PBackend:
     Attributes:
         config: with what was left open filled in.
         layout: of the chunks.
-        staging: stores chunks that other processes write into the pool.
+        shared_pool: stores chunks that other processes write into the pool.
     """
 
     def __init__(self, config: BackendConfig, layout: Layout, observer: Observer | None) -> None:
@@ -80,50 +67,25 @@ class P2PBackend:
         self.layout = layout
         self._lock = threading.RLock()
         self._closed = False
-        name = config.key_name or config.instance
-        keys = load_keys(config.keys_dir, name) if config.keys_dir else None
+        keys = keys_of(config)
         self._device = parse_device(config.device)
-        self._pool = Pool(config.pool_bytes, layout, _ARENAS[config.pool_memory])
+        self._pool = pool_of(config, layout)
         self._pinned = pin_pool(self._pool.region, self._device)
         self._wire = WireContext(keys)
         try:
             self._service = PeerService(self._wire, config.bind)
             address = advertised_address(config, self._service.address)
-            self._channel = self._open_channel()
+            self._channel = channel_of(config, self._pool)
         except BaseException:
             self._wire.close()
             raise
-        identity = Register(
-            instance=config.instance,
-            incarnation=time.time_ns(),
-            namespace=config.namespace,
-            layout=layout,
-            address=address,
-            public_key=keys.public if keys else "",
-            host=config.host,
-            rack=config.rack,
-            world_size=layout.tensor_parallel,
-            ranks=tuple(
-                RankEndpoint(rank=rank, address=address, metadata_version=1)
-                for rank in range(layout.tensor_parallel)
-            ),
-        )
+        identity = identity_of(config, layout, address, keys.public if keys else "")
         offers = (RankOffer(rank=0, channels=(self._channel.offer(),)),)
-        self._core = _new_core(config, identity, offers, self._pool.num_slots)
-        self._core.following = _following(config, self._core)
+        self._core = core_of(config, identity, offers, self._pool.num_slots)
         self._locator = Locator(self._core, self._lock, self._wire, config.controller, boot_clock)
         self._bond = BondThread(self._core, self._lock, self._wire, config.controller, boot_clock)
         parts = EngineParts(
-            reader=ReaderCore(
-                self._core,
-                FetchLimits(
-                    window_bytes=config.window_bytes,
-                    ahead_bytes=config.ahead_bytes,
-                    verify_one_in=_VERIFY_ONE_IN[config.verify],
-                    pull=config.pull,
-                    keep=config.keep,
-                ),
-            ),
+            reader=ReaderCore(self._core, fetch_limits(config)),
             lock=self._lock,
             wire=self._wire,
             controller=config.controller,
@@ -141,7 +103,7 @@ class P2PBackend:
         self._bond.on_news = self._engine.nudge
         self._service.start(self._core, self._pool, self._lock, boot_clock, self._engine.nudge)
         self._intake = Intake(self._core, self._lock, self._pool, self._bond.wake)
-        self.staging = Staging(self._core, self._lock, self._pool, self._bond.wake)
+        self.shared_pool = SharedPool(self._pool, self._intake)
         self._put_thread, self._load_thread = (
             ThreadPoolExecutor(1, thread_name_prefix=name) for name in ("p2p-put", "p2p-load")
         )
@@ -417,11 +379,6 @@ class P2PBackend:
 
     # ------------------------------------------------------------------ parts
 
-    def _open_channel(self) -> Channel:
-        config = self.config
-        nixl = NixlConfig(transports=config.nixl_transports, net_devices=config.nixl_net_devices)
-        return open_channel(config.channel, self._pool.region, ChannelSettings(nixl=nixl))
-
     def _check_open(self) -> None:
         if self._closed:
             raise ClosedError("the backend is closed")
@@ -456,23 +413,6 @@ class P2PBackend:
         with self._lock:
             for entry in outcome.entries:
                 self._core.unpin(entry)
-
-
-def _following(config: BackendConfig, core: InstanceCore) -> Following | None:
-    if not config.mirror:
-        return None
-    limits = MirrorLimits(config.mirror_behind_s, config.mirror_entries_max)
-    return Following(core.membership, core.counters, limits)
-
-
-def _new_core(
-    config: BackendConfig, identity: Register, offers: tuple[RankOffer, ...], num_slots: int
-) -> InstanceCore:
-    limits = LeaseLimits(ttl_s=config.lease_s, bytes_per_reader=config.lease_bytes_per_reader)
-    hot = HotLimits(readers_per_chunk=config.readers_per_chunk)
-    core = InstanceCore(identity, offers, num_slots, limits=limits, hot=hot)
-    core.errands.pins.num_max = int(config.pinned_share * num_slots)
-    return core
 
 
 def _ignore(_: object) -> None:

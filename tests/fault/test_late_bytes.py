@@ -34,7 +34,8 @@ def quarantined(cluster: Cluster) -> int:
 def num_under_way(cluster: Cluster) -> int:
     """Returns how many slots are being read into, by reads that nobody has given up."""
     counts = cluster.reader.ask("counters")
-    return NUM_OTHERS - sum(counts[name] for name in ("slots_free", "slots_quarantined", "chunks"))
+    known: int = sum(counts[name] for name in ("slots_free", "slots_quarantined", "chunks"))
+    return NUM_OTHERS - known
 
 
 def stop_in_the_middle(cluster: Cluster) -> int:

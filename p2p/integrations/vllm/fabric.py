@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol
 
 from p2p.backend import FetchResult, Handle, P2PBackend
-from p2p.backend.staging import Acquired
+from p2p.backend.shared_pool import Acquired
 from p2p.backend.store import Placement
 from p2p.keys import ChunkKey
 
@@ -69,15 +69,15 @@ class BackendFabric:
 
     def acquire(self, keys: Sequence[ChunkKey], parent: ChunkKey | None) -> Acquired:
         """See `Fabric`."""
-        return self._backend.staging.acquire(keys, parent)
+        return self._backend.shared_pool.acquire(keys, parent)
 
     def commit(self, placements: Sequence[Placement]) -> "Future[None]":
         """See `Fabric`; digests are taken on a thread."""
-        return self._commits.submit(self._backend.staging.commit, placements)
+        return self._commits.submit(self._backend.shared_pool.commit, placements)
 
     def release(self, placements: Sequence[Placement]) -> None:
         """See `Fabric`."""
-        self._backend.staging.release(placements)
+        self._backend.shared_pool.release(placements)
 
     def close(self) -> None:
         """Waits for what was started. The backend stays open."""

@@ -188,13 +188,13 @@ class SchedulerSide:
         config = backend_config(self._backend_settings, identity.namespace())
         self._backend = P2PBackend.start(config, layout)
         self._fabric = BackendFabric(self._backend)
-        staging = self._backend.staging
+        shared_pool = self._backend.shared_pool
         sharing = Sharing(
             block_tokens=layout.block_tokens,
             chunk_tokens=layout.chunk_tokens,
             num_ranks=layout.tensor_parallel,
             budget_s=config.budget_s,
-            pool=PoolOrder(staging.file, staging.slot_bytes, layout),
+            pool=PoolOrder(shared_pool.file, shared_pool.slot_bytes, layout),
             save_backlog_chunks=self._settings.save_backlog_chunks,
             num_kept_back=0 if self._settings.load == "async" else 1,
         )

@@ -3,12 +3,13 @@
 import msgspec
 import pytest
 
+from p2p.backend.actions import ShortReason
+from p2p.backend.fetch_log import Ended
 from p2p.backend.membership import BondState
 from p2p.wire.messages import (
     Deregister,
     DropAll,
     FeedStatus,
-    FetchReport,
     FetchReports,
     Heartbeat,
     Left,
@@ -146,8 +147,7 @@ def test_the_farewell_names_this_start():
 
 def test_what_was_not_reported_is_told_before_the_farewell():
     core, _ = _bonded()
-    fetch = FetchReport(number=0, request="r", num_keys=1, num_delivered=0, reason="closed")
-    core.fetch_log.note(fetch, 0.0)
+    core.fetch_log.note(Ended("r", "", 1, 0, 0, ShortReason.CLOSED, "", b"k", 0.0), 0.0)
     reports, last = core.membership.farewell(0.0)
     assert isinstance(reports, FetchReports)
     assert [one.request for one in reports.reports] == ["r"]

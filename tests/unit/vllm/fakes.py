@@ -10,7 +10,7 @@ from p2p.agent.shared_arena import ArenaFile
 from p2p.backend import FetchResult, Handle, ShortReason, SourceTally
 from p2p.backend.actions import FetchOutcome
 from p2p.backend.index import IndexEntry
-from p2p.backend.staging import Acquired
+from p2p.backend.shared_pool import Acquired
 from p2p.backend.store import ChunkStore, Placement
 from p2p.integrations.vllm.coordinator import Coordinator, Sharing
 from p2p.integrations.vllm.lookups import Wanted

@@ -4,20 +4,19 @@
 advertises it. Nothing is found or lent in between.
 """
 
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 from p2p.agent.shared_arena import ArenaFile
-from p2p.backend.instance import InstanceCore
+from p2p.backend.intake import Intake
 from p2p.backend.pool import Pool
 from p2p.backend.store import Placement
-from p2p.keys import ChunkKey, check_keys
+from p2p.keys import ChunkKey
 
 
 class Acquired(NamedTuple):
-    """What `Staging.acquire` gives.
+    """What `SharedPool.acquire` gives.
 
     Attributes:
         placements: of the chunks that are not here, in order.
@@ -28,23 +27,17 @@ class Acquired(NamedTuple):
     num_refused: int
 
 
-class Staging:
-    """The two halves of a put. Thread-safe.
+class SharedPool:
+    """A pool that other processes of the instance fill. Thread-safe.
 
     Args:
-        core: the instance.
-        lock: held for every use of the core.
         pool: where chunks are written.
-        on_commit: called when there is something to advertise.
+        intake: the way into it.
     """
 
-    def __init__(
-        self, core: InstanceCore, lock: threading.RLock, pool: Pool, on_commit: Callable[[], None]
-    ) -> None:
-        self._core = core
-        self._lock = lock
+    def __init__(self, pool: Pool, intake: Intake) -> None:
         self._pool = pool
-        self._on_commit = on_commit
+        self._intake = intake
 
     @property
     def file(self) -> ArenaFile:
@@ -75,25 +68,14 @@ class Staging:
         Raises:
             ArgumentError: keys differ in length.
         """
-        check_keys(keys)
-        with self._lock:
-            num_refused = self._core.counters["put_chunks_refused_pool_full"]
-            placements = self._core.begin_put(keys, tenant)
-            num_refused = self._core.counters["put_chunks_refused_pool_full"] - num_refused
-        if placements and placements[0].position == 0:
-            placements[0] = replace(placements[0], parent=parent)
-        return Acquired(placements, num_refused)
+        placements, report = self._intake.begin(keys, tenant)
+        behind = [p if p.position else replace(p, parent=parent) for p in placements]
+        return Acquired(behind, report.num_refused)
 
     def commit(self, placements: Sequence[Placement], tenant: str = "") -> None:
         """Filled chunks become part of the instance; takes as long as their digests do."""
-        for placement in placements:
-            root = self._pool.digest(placement.key, placement.slot)
-            with self._lock:
-                self._core.commit(placement, (root,), tenant)
-        self._on_commit()
+        self._intake.commit(placements, tenant)
 
     def release(self, placements: Sequence[Placement]) -> None:
         """Gives slots back that nobody writes any more."""
-        with self._lock:
-            for placement in placements:
-                self._core.slots.release(placement.slot)
+        self._intake.release(placements)
