@@ -118,7 +118,9 @@ class ControllerState:
 
     def sweep(self, num_entries_max: int, now_s: float) -> None:
         """Frees some of the memory of entries that nobody sees any more."""
-        self.losses.look(self.members.by_id, now_s)
+        if self.losses:  # one or the other, so that no tick is longer for it
+            self.losses.look(self.members.by_id, now_s)
+            return
         for namespace_id, group in list(self.groups.items()):
             if group.directory.must_sweep:
                 group.directory.sweep(num_entries_max)
