@@ -33,6 +33,8 @@ _AT_GUESS = 0.5  # a holder is known before the directory was asked, which is ra
 _AT_READS = {Phase.BEFORE_VERIFY.value: 0.6}
 _AT_READS_ELSE = 0.3
 _CONTROLLER_SHARE = 0.12
+_FALSE_START_IN = 8  # seeds; which ones is no chance, so that the others stay as they are
+_FALSE_START_S, _FALSE_STARTS_APART_S, _HEARD_AFTER_S = 1.0, 0.01, 0.3
 _ROTTEN_SHARE = 0.3
 
 
@@ -55,6 +57,23 @@ class Faults:
         if self.is_on:
             wait_s = self._clock.random.expovariate(1 / self._mean_s)
             self._clock.after(wait_s, "fault", self._by_time)
+
+    def plan_false_start(self, seed: int) -> None:
+        """In some runs somebody starts twice within a moment, and the first start is heard last."""
+        if self.is_on and seed % _FALSE_START_IN == _FALSE_START_IN - 1:
+            victim = list(self._world.instances.values())[seed % len(self._world.instances)]
+            work = partial(self._false_start, victim)
+            self._clock.after(_FALSE_START_S, "fault", work)
+
+    def _false_start(self, victim: "SimInstance") -> None:
+        if not victim.is_up or not self.is_on:
+            return
+        self._clock.note(f"false start {victim.name}")
+        victim.crash()
+        victim.start()
+        self._world.network.hold(victim.name, _HEARD_AFTER_S)
+        victim.crash()
+        self._later(_FALSE_STARTS_APART_S, partial(self._revive, victim))
 
     def heal(self) -> None:
         """Ends every fault; everybody runs."""

@@ -145,6 +145,12 @@ class Network:
                 wait_s = clock.random.uniform(0.02, self.profile.spike_s)
                 parcel.connection.held_until_s = clock.now_s + wait_s
 
+    def hold(self, client: str, seconds: float) -> None:
+        """What somebody has just sent is on its way for long, even if its sender is gone."""
+        for parcel in self._flying:
+            if parcel.source.name == client:
+                parcel.connection.held_until_s = self.clock.now_s + seconds
+
     def cut(self, source: str, target: str, swallows: bool) -> None:
         """From now on nothing gets from one process to the other."""
         self._cuts[source, target] = swallows

@@ -86,6 +86,7 @@ class World:
         with small_batches():
             self._step()
             self.faults.start()
+            self.faults.plan_false_start(self.seed)
             self.run_for(ACTIVE_S)
             self.faults.heal()
             self.run_for(QUIET_S)
