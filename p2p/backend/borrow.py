@@ -115,6 +115,11 @@ class Borrower:
                 return grant
         return None
 
+    @property
+    def lent_positions(self) -> list[int]:
+        """Positions of the chunks under leases that are not over."""
+        return [p for grant in self.grants if grant.is_open for p in grant.remote_by_position]
+
     def take(self, positions: Sequence[int], asked_s: float, answer: LeaseGranted) -> Grant:
         """Keeps a lease of the chunks at ``positions``."""
         use_until_s = usable_until_s(asked_s, answer.ttl_ms)

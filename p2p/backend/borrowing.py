@@ -115,13 +115,6 @@ class Borrowing:
         self._orphans = (reason, detail)
         self._context.chunks.revive()
 
-    def widen(self) -> None:
-        """One more holder is asked for every wanted chunk that has another."""
-        for chunk in self._context.chunks.wanted():
-            if chunk.width < len(chunk.holders):
-                chunk.width += 1
-                self._context.chunks.needs_holders = True
-
     def ask(self, now_s: float) -> None:
         """Asks every holder for the chunks that it is to serve and has not been asked for."""
         if not self._context.chunks.needs_holders:
@@ -228,8 +221,9 @@ class Borrowing:
         if borrower.retry_at_s and now_s >= borrower.retry_at_s:
             borrower.retry_at_s = 0.0
             self._context.chunks.needs_holders = True
-        if self.lenders.is_linking(borrower) and now_s >= self.lenders.answer_by_s(borrower):
-            name = borrower.holder.instance
+        name = borrower.holder.instance
+        is_late = now_s >= self.lenders.answer_by_s(borrower) and self.lenders.is_linking(borrower)
+        if is_late and not self.fellows.is_spare(name, borrower.lent_positions):
             self._on_silence(borrower, f"{name} could not be connected in time", now_s)
 
     def deadlines_s(self) -> list[float]:
@@ -239,7 +233,7 @@ class Borrowing:
         for borrower in self.lenders:
             if borrower.retry_at_s:
                 times.append(borrower.retry_at_s)
-            if self.lenders.is_linking(borrower):
+            if self.lenders.is_linking(borrower) and borrower.holder.instance not in self.fellows:
                 times.append(self.lenders.answer_by_s(borrower))
             times.extend(grant.use_until_s for grant in borrower.grants if grant.is_open)
         return times
@@ -275,11 +269,16 @@ class Borrowing:
         self._asked[tag] = borrower
 
     def _on_no_answer(self, borrower: Borrower, positions: tuple[int, ...], now_s: float) -> None:
-        """Leaves a holder that has not answered, unless its reads end: then others come first."""
+        """Leaves a holder that has not answered, unless its reads end, or nothing depends on it.
+
+        Then others come first.
+        """
         name = borrower.holder.instance
-        if borrower.heard_s <= borrower.asked_s or not borrower.num_reading:
+        is_heard = borrower.num_reading and borrower.heard_s > borrower.asked_s
+        if not is_heard and not self.fellows.is_spare(name, positions):
             self._on_silence(borrower, f"{name} did not answer", now_s)
             return
+        self.fellows.answered(name, 0, now_s)
         borrower.retry_at_s = now_s + _RETRY_MIN_S
         for position in positions:
             self._context.chunks.postpone(position, name, ())

@@ -112,6 +112,13 @@ class ChunkTable:
             for chunk in self._chunks[start : start + run.count]:
                 chunk.named = names
 
+    def widen(self) -> None:
+        """One more holder is asked for every wanted chunk that has another."""
+        for chunk in self.wanted():
+            if chunk.width < len(chunk.holders):
+                chunk.width += 1
+                self.needs_holders = True
+
     def keep(self, position: int, entry: IndexEntry) -> None:
         """The chunk is here; the caller has pinned it."""
         chunk = self._chunks[position]

@@ -88,9 +88,11 @@ class Fellows:
             borrower = self._lenders.get(name)
             if borrower is None or now_s < fellow.ask_at_s:
                 continue
+            fellow.ask_at_s = now_s + _PAUSE_MAX_S
+            if self._context.desk.book.is_usable(borrower.holder, now_s):
+                borrower = self._lenders.take_back(borrower)
             if borrower.is_lost or borrower.asked_positions or now_s < borrower.retry_at_s:
                 continue
-            fellow.ask_at_s = now_s + _PAUSE_MAX_S
             positions = self._unlent(borrower, now_s)
             if positions:
                 questions.append((borrower, positions))
@@ -108,14 +110,22 @@ class Fellows:
         """Returns whether a fellow lacks a chunk that nobody said it had: it may have it soon."""
         return instance in self and instance not in self._context.chunks[position].holders
 
+    def is_spare(self, instance: str, positions: Iterable[int]) -> bool:
+        """Returns whether a fellow may be silent: other holders have all of these chunks.
+
+        It may just have much to send; the others come first, and it is asked again.
+        """
+        chunks = self._context.chunks
+        return instance in self and all(
+            any(holder not in self for holder in chunks[position].holders) for position in positions
+        )
+
     def deadlines_s(self) -> list[float]:
         """Returns when fellows are to be asked."""
         return [
             fellow.ask_at_s
             for name, fellow in self._by_name.items()
-            if (borrower := self._lenders.get(name)) is not None
-            and not borrower.is_lost
-            and not borrower.asked_positions
+            if (borrower := self._lenders.get(name)) is not None and not borrower.asked_positions
         ]
 
     def _unlent(self, borrower: Borrower, now_s: float) -> tuple[int, ...]:

@@ -243,7 +243,7 @@ class Fetch:
             self._borrowing.on_time(now_s)
             self._borrowing.renew(now_s)
             if self._pace.is_behind(now_s):
-                self._borrowing.widen()
+                self._chunks.widen()
             self._step(now_s)
 
     def next_deadline_s(self) -> float | None:

@@ -22,6 +22,7 @@ _MAY_RETURN = frozenset(
     }
 )
 _REVIVED_PATIENCE_S = 0.5
+_REVIVED_SHARE = 1 / 16  # of the budget, if that is longer
 
 
 class Lenders:
@@ -53,16 +54,23 @@ class Lenders:
         """Returns the borrower of a holder that the directory names once more.
 
         One that was left and may live is replaced. Until it has been heard it gets only what is
-        left of half a second.
+        left of half a second, or of a part of the budget if that is longer.
         """
         known = self.meet(holder)
         if not known.is_lost or known.lost_for not in _MAY_RETURN:
             return known
         spent_s = 0.0 if known.patience_s is None else known.silent_s
-        left_s = (known.patience_s or _REVIVED_PATIENCE_S) - spent_s
+        first_s = max(_REVIVED_PATIENCE_S, self._context.budget_s * _REVIVED_SHARE)
+        left_s = (known.patience_s or first_s) - spent_s
         if left_s <= 0:
             return known
         return self._replace(Borrower(holder, known.tally, patience_s=left_s))
+
+    def take_back(self, borrower: Borrower) -> Borrower:
+        """Returns a new borrower for a holder that was left and may live, else the same."""
+        if not borrower.is_lost or borrower.lost_for not in _MAY_RETURN:
+            return borrower
+        return self._replace(Borrower(borrower.holder, borrower.tally))
 
     def is_linking(self, borrower: Borrower) -> bool:
         """True if a holder lends and cannot be read from yet."""

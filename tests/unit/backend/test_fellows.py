@@ -154,3 +154,47 @@ def test_what_the_fewest_lend_comes_first():
         chunk.holders = ["a", "x"]
     wanted[0].holders = ["a"]
     assert spreading.ordered(wanted)[0] is wanted[0]
+
+
+def test_a_fellow_that_is_silent_for_a_while_is_not_left():
+    shell = _shell("x", silent={"x"})
+    fetch = shell.fetch(KEYS, budget_s=20.0)
+    shell.put(shell.holders[1], KEYS[4:])
+    _wait(shell, 1.2)
+    assert not shell.own.counters["holder_left_peer_silent"]
+    shell.silent.clear()
+    for question in list(shell.unanswered):
+        shell.answer(question)
+    _wait(shell, 1.0)
+    _finish_all(shell, fetch)
+    assert {source.instance for source in shell.outcome(fetch).sources} == {"a", "x"}
+
+
+def test_a_silent_fellow_on_which_chunks_depend_is_left():
+    shell = _shell("x")
+    fetch = shell.fetch(KEYS, budget_s=20.0)
+    shell.put(shell.holders[1], KEYS[4:])
+    _wait(shell, 0.4)
+    shell.silent = {"a", "x"}
+    shell.cores["x"].leases.expire(float("inf"))
+    while fetch.outcome is None and shell.now_s < 115.0:
+        for read in list(shell.reads):
+            if read in shell.reads:
+                shell.fail(read)
+        shell.advance(0.01)
+    assert shell.now_s < 110.0
+    assert fetch.outcome is not None
+
+
+def test_a_fellow_whose_link_broke_is_taken_back():
+    shell = _shell("x")
+    fetch = shell.fetch(KEYS, budget_s=20.0)
+    shell.put(shell.holders[1], KEYS[2:])
+    _wait(shell, 0.4)
+    for read in [read for read in shell.reads if read.instance == "x"]:
+        shell.fail(read)
+    assert shell.own.counters["holder_left_read_failed"]
+    _wait(shell, 1.0)
+    _finish_all(shell, fetch)
+    assert shell.check_delivered(fetch, KEYS) == 8
+    assert "x" in {source.instance for source in shell.outcome(fetch).sources}
