@@ -69,7 +69,7 @@ class HostArena:
         size = -(-num_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
         try:
             self._mapping = self._map(size + _HUGE_BYTES)
-            _advise(self._mapping)
+            advise(self._mapping)
         except (OSError, OverflowError) as error:
             raise MemoryUnavailableError(f"no arena of {num_bytes} bytes: {error}") from error
         keep_mapped(self._mapping)
@@ -178,7 +178,7 @@ def _group_available() -> int:
         return 1 << 62
 
 
-def _advise(mapping: mmap.mmap) -> None:
+def advise(mapping: mmap.mmap) -> None:
     """Asks for huge pages, which a kernel may not have, and keeps forked children out."""
     mapping.madvise(mmap.MADV_DONTFORK)
     with contextlib.suppress(OSError):

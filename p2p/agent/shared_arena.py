@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from p2p.agent.memory import Bytes, HostArena, keep_mapped
+from p2p.agent.memory_files import SharedFile, publish, seal_size
 from p2p.errors import MemoryUnavailableError
 
 
@@ -41,10 +42,13 @@ class SharedArena(HostArena):
         super().__init__(num_bytes)
         path = f"/proc/{os.getpid()}/fd/{self._fd}"
         self.file = ArenaFile(path, self.offset, self.num_bytes)
+        size = os.fstat(self._fd).st_size
+        publish(SharedFile(self._fd, self.address - self.offset, size))
 
     def _map(self, num_bytes: int) -> mmap.mmap:
-        self._fd = os.memfd_create("p2p-pool", os.MFD_CLOEXEC)
+        self._fd = os.memfd_create("p2p-pool", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(self._fd, num_bytes)
+        seal_size(self._fd)
         return mmap.mmap(self._fd, num_bytes, mmap.MAP_SHARED)
 
 

@@ -14,11 +14,13 @@ from p2p.backend.pool import Pool
 from p2p.backend.settings import BackendConfig
 from p2p.channel.base import Channel
 from p2p.channel.registry import ChannelSettings, open_channel
+from p2p.channel.shm.settings import PoolWriters, ShmConfig
 from p2p.layout import Layout
 from p2p.wire.curve import CurveKeys, load_keys
 from p2p.wire.messages import RankEndpoint, RankOffer, Register
 
 _ARENAS = {"private": HostArena, "shared": SharedArena}
+_WRITERS = {"private": PoolWriters.HOLDER, "shared": PoolWriters.ENGINE}
 _VERIFY_ONE_IN = {"always": 1, "sample": 16, "off": 0}
 
 
@@ -73,7 +75,8 @@ def pool_of(config: BackendConfig, layout: Layout) -> Pool:
     Raises:
         ConfigError: less than one chunk, or more than the machine has.
     """
-    return Pool(config.pool_bytes, layout, _ARENAS[config.pool_memory])
+    arena = SharedArena if config.channel == "shm" else _ARENAS[config.pool_memory]
+    return Pool(config.pool_bytes, layout, arena)
 
 
 def channel_of(config: BackendConfig, pool: Pool) -> Channel:
@@ -83,7 +86,8 @@ def channel_of(config: BackendConfig, pool: Pool) -> Channel:
         PluginMissingError: the channel's package is not installed.
     """
     nixl = NixlConfig(transports=config.nixl_transports, net_devices=config.nixl_net_devices)
-    return open_channel(config.channel, pool.region, ChannelSettings(nixl=nixl))
+    shm = ShmConfig(config.shm_threads, writers=_WRITERS[config.pool_memory])
+    return open_channel(config.channel, pool.region, ChannelSettings(nixl=nixl, shm=shm))
 
 
 def keys_of(config: BackendConfig) -> CurveKeys | None:

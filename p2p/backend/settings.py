@@ -33,7 +33,8 @@ class BackendConfig(Settings, frozen=True, kw_only=True):
         pool_bytes: memory for chunks, registered for remote reads; a number or such as ``4GiB``.
         pool_memory: ``shared`` lets the workers of the same engine map the pool, so that an
             instance may have several ranks: their shards of a chunk lie in one slot.
-        channel: how bytes move.
+        channel: how bytes move: ``nixl``, or ``shm`` where all instances run on one host as one
+            user and in one network namespace.
         budget_s: of a fetch that names none.
         lease_s: longest lease that is granted without renewal.
         lease_bytes_per_reader: most that one reader may borrow at a time.
@@ -61,6 +62,8 @@ class BackendConfig(Settings, frozen=True, kw_only=True):
         key_name: which of the keys is ours; by default the instance's id.
         nixl_transports: UCX transports that the ``nixl`` channel may use; empty allows all.
         nixl_net_devices: network devices that it may use; empty allows all.
+        shm_threads: that copy a piece above 4 MiB on the ``shm`` channel; 0 takes one for every
+            processor, at most eight.
     """
 
     SECTION: ClassVar[str] = "backend"
@@ -96,6 +99,7 @@ class BackendConfig(Settings, frozen=True, kw_only=True):
     key_name: str = ""
     nixl_transports: tuple[str, ...] = ()
     nixl_net_devices: tuple[str, ...] = ()
+    shm_threads: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0
 
     def check(self) -> None:
         """Raises `ConfigError` for values that types alone cannot refuse."""

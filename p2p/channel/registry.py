@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from p2p.agent.nixl_config import NixlConfig
 from p2p.channel.base import Channel, ChannelName
+from p2p.channel.shm.settings import ShmConfig
 from p2p.errors import ConfigError
 from p2p.regions import Region
 
@@ -15,9 +16,11 @@ class ChannelSettings:
 
     Attributes:
         nixl: settings of the ``nixl`` channel.
+        shm: settings of the ``shm`` channel.
     """
 
     nixl: NixlConfig = field(default_factory=NixlConfig)
+    shm: ShmConfig = field(default_factory=ShmConfig)
 
 
 def open_channel(name: str, region: Region, settings: ChannelSettings) -> Channel:
@@ -46,6 +49,13 @@ def _open_nixl(region: Region, settings: ChannelSettings) -> Channel:
     return NixlChannel(region, settings.nixl)
 
 
+def _open_shm(region: Region, settings: ChannelSettings) -> Channel:
+    from p2p.channel.shm.channel import ShmChannel  # noqa: PLC0415  loaded only when chosen
+
+    return ShmChannel(region, settings.shm)
+
+
 _CREATORS: Mapping[ChannelName, Callable[[Region, ChannelSettings], Channel]] = {
     ChannelName("nixl"): _open_nixl,
+    ChannelName("shm"): _open_shm,
 }

@@ -33,9 +33,14 @@ TINY = Shape(12_000, (512,))
 class Blocks:
     """An arena cut by a shape. Gaps hold a guard value, blocks what ``seed`` says."""
 
-    def __init__(self, shape: Shape, seed: int) -> None:
+    def __init__(
+        self,
+        shape: Shape,
+        seed: int,
+        arena: type[HostArena] = HostArena,
+    ) -> None:
         self.shape = shape
-        self.arena = HostArena(shape.num_bytes)
+        self.arena = arena(shape.num_bytes)
         segments = []
         base = self.arena.address
         for length in shape.lengths:

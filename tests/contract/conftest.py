@@ -8,12 +8,16 @@ from collections.abc import Callable
 import pytest
 
 from tests.contract.harness import FakeHarness, Harness, LocalHarness, ProcessHarness
+from tests.contract.shm_harness import READS_ASIDE, READS_INLINE, ShmHarness, ShmLocalHarness
 
 HARNESSES: dict[str, Callable[[], Harness]] = {
     "fake": FakeHarness,
     "nixl-one-process": LocalHarness,
     "nixl-cma": lambda: ProcessHarness(""),
     "nixl-tcp": lambda: ProcessHarness("tcp"),
+    "shm-one-process": ShmLocalHarness,
+    "shm": lambda: ShmHarness(READS_INLINE),
+    "shm-threads": lambda: ShmHarness(READS_ASIDE),
 }
 
 

@@ -16,6 +16,7 @@ from p2p.channel.nixl import NixlChannel
 from tests.contract.blocks import Blocks, Shape
 
 ROOT = Path(__file__).parents[2]
+NIXL_PEER = "tests.contract.nixl_peer"
 
 
 class Peer(Protocol):
@@ -140,11 +141,11 @@ class LocalHarness:
 
 
 class ProcessPeer:
-    def __init__(self, shape: Shape, seed: int, transports: str) -> None:
+    def __init__(self, shape: Shape, seed: int, transports: str, module: str = NIXL_PEER) -> None:
         lengths = ",".join(str(length) for length in shape.lengths)
         arguments = [str(shape.num_blocks), str(shape.gap), lengths, str(seed), transports]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.contract.nixl_peer", *arguments],
+            [sys.executable, "-m", module, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=ROOT,

@@ -1,7 +1,7 @@
 """An instance in a process of its own: stores chunks that everybody can compute, then serves.
 
-Run as ``python holder_process.py CONTROLLER INSTANCE SEED NUM_CHUNKS``; prints one line when the
-directory knows its chunks, and ends when its input closes.
+Run as ``python holder_process.py CONTROLLER INSTANCE SEED NUM_CHUNKS CHANNEL``; prints one line
+when the directory knows its chunks, and ends when its input closes.
 """
 
 import os
@@ -46,6 +46,7 @@ def start_backend(controller: str, instance: str, num_slots: int, **settings: st
         instance=instance,
         pool_bytes=num_slots * LAYOUT.chunk_bytes,
         nixl_transports=values["nixl_transports"],
+        channel=settings.pop("channel", "nixl"),
         mirror=settings.pop("mirror", "") == "yes",
     )
     return P2PBackend.start(config, LAYOUT)
@@ -54,9 +55,17 @@ def start_backend(controller: str, instance: str, num_slots: int, **settings: st
 class HolderProcess:
     """A holder that runs until `end` or `kill`."""
 
-    def __init__(self, controller: str, instance: str, seed: int, num_chunks: int) -> None:
+    def __init__(
+        self,
+        controller: str,
+        instance: str,
+        seed: int,
+        num_chunks: int,
+        channel: str = "nixl",
+    ) -> None:
+        arguments = [controller, instance, str(seed), str(num_chunks), channel]
         self.process = subprocess.Popen(
-            [sys.executable, __file__, controller, instance, str(seed), str(num_chunks)],
+            [sys.executable, __file__, *arguments],
             env=environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -95,9 +104,9 @@ class HolderProcess:
         self.end()
 
 
-def main(controller: str, instance: str, seed: int, num_chunks: int) -> None:
+def main(controller: str, instance: str, seed: int, num_chunks: int, channel: str) -> None:
     """Stores, reports, serves."""
-    with start_backend(controller, instance, num_chunks) as backend:
+    with start_backend(controller, instance, num_chunks, channel=channel) as backend:
         backend.put(keys_of(num_chunks), content_of(seed, num_chunks))
         if not backend.wait_advertised(10):
             raise AssertionError("the directory did not take the chunks")
@@ -107,4 +116,4 @@ def main(controller: str, instance: str, seed: int, num_chunks: int) -> None:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5])

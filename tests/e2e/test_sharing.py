@@ -29,8 +29,17 @@ def controller() -> Iterator[ControllerProcess]:
 
 
 @pytest.fixture
-def reader(controller: ControllerProcess) -> Iterator[P2PBackend]:
-    with start_backend(controller.address, "reader", 2 * NUM_CHUNKS) as backend:
+def channel() -> str:
+    return "nixl"
+
+
+OVER_BOTH = pytest.mark.parametrize("channel", ["nixl", "shm"])
+
+
+@pytest.fixture
+def reader(controller: ControllerProcess, channel: str) -> Iterator[P2PBackend]:
+    slots = 2 * NUM_CHUNKS
+    with start_backend(controller.address, "reader", slots, channel=channel) as backend:
         assert backend.wait_advertised(10)
         yield backend
 
@@ -44,16 +53,18 @@ def is_content(result: FetchResult, *seeds: int) -> bool:
     )
 
 
-def test_chunks_are_read_from_a_holders_memory(controller, reader):
-    with HolderProcess(controller.address, "a", 1, NUM_CHUNKS):
+@OVER_BOTH
+def test_chunks_are_read_from_a_holders_memory(controller, reader, channel):
+    with HolderProcess(controller.address, "a", 1, NUM_CHUNKS, channel):
         hit = reader.locate(KEYS)
         assert (hit.num_chunks, hit.holders) == (NUM_CHUNKS, ("a",))
         with reader.fetch(KEYS, budget_s=10) as result:
             assert (result.num_chunks, result.reason) == (NUM_CHUNKS, ShortReason.COMPLETE)
             assert is_content(result, 1)
             (source,) = result.sources
-            assert (source.instance, source.num_chunks, source.channel) == ("a", NUM_CHUNKS, "nixl")
-            assert source.transport in {"cma", "tcp"}
+            assert (source.instance, source.num_chunks) == ("a", NUM_CHUNKS)
+            assert source.channel == channel
+            assert source.transport in {"nixl": {"cma", "tcp"}, "shm": {"shm"}}[channel]
         with reader.fetch(KEYS, budget_s=10) as again:
             assert (again.num_local, again.num_bytes) == (NUM_CHUNKS, 0)
 
@@ -84,20 +95,26 @@ class KillOnArrival:
 
 
 @pytest.fixture
-def hooked(controller: ControllerProcess) -> Iterator[tuple[P2PBackend, KillOnArrival]]:
+def hooked(
+    controller: ControllerProcess, channel: str
+) -> Iterator[tuple[P2PBackend, KillOnArrival]]:
     hook = KillOnArrival()
-    with start_backend(controller.address, "hooked", 2 * NUM_CHUNKS) as plain:
+    slots = 2 * NUM_CHUNKS
+    with start_backend(controller.address, "hooked", slots, channel=channel) as plain:
         config = plain.config
     with P2PBackend.start(config, LAYOUT, hook) as backend:
         assert backend.wait_advertised(10)
         yield backend, hook
 
 
-def test_a_fetch_goes_on_at_the_next_holder_when_one_is_killed_in_the_middle(controller, hooked):
+@OVER_BOTH
+def test_a_fetch_goes_on_at_the_next_holder_when_one_is_killed_in_the_middle(
+    controller, hooked, channel
+):
     backend, hook = hooked
     with (
-        HolderProcess(controller.address, "a", 1, NUM_CHUNKS) as a,
-        HolderProcess(controller.address, "b", 2, NUM_CHUNKS) as b,
+        HolderProcess(controller.address, "a", 1, NUM_CHUNKS, channel) as a,
+        HolderProcess(controller.address, "b", 2, NUM_CHUNKS, channel) as b,
     ):
         first = backend.fetch(KEYS[:1], budget_s=10)
         hook.victim = a if first.sources[0].instance == "a" else b
@@ -109,9 +126,12 @@ def test_a_fetch_goes_on_at_the_next_holder_when_one_is_killed_in_the_middle(con
         assert backend.counters()["slots_quarantined"] == 0
 
 
-def test_the_verified_prefix_is_delivered_when_the_only_holder_is_killed(controller, hooked):
+@OVER_BOTH
+def test_the_verified_prefix_is_delivered_when_the_only_holder_is_killed(
+    controller, hooked, channel
+):
     backend, hook = hooked
-    with HolderProcess(controller.address, "a", 1, NUM_CHUNKS) as a:
+    with HolderProcess(controller.address, "a", 1, NUM_CHUNKS, channel) as a:
         hook.victim = a
         started_s = time.monotonic()
         with backend.fetch(KEYS, budget_s=5) as result:
