@@ -58,6 +58,7 @@ bench: $(READY)  ## The benchmarks, one after the other
 	$(BIN)/python tests/bench/striping.py
 	$(BIN)/python tests/bench/hot.py
 	$(BIN)/python tests/bench/directory.py
+	$(BIN)/python tests/bench/channels.py
 
 bench-kernels: $(READY)  ## Gather and scatter by every implementation: JSON, a table and a plot in build/
 	$(BIN)/python tests/bench/kernels.py --out build/bench-kernels

@@ -90,7 +90,9 @@ class Link(Protocol):
     def write(self, local: BlockIndexes, remote: BlockIndexes) -> Transfer:
         """Submits a copy of our blocks ``local`` onto the peer's blocks ``remote``, in order.
 
-        Raises: as `read`.
+        Raises: as `read`, and
+
+            PeerRefusedError: the peer does not lend its memory for writing; names the field.
         """
         ...
 
