@@ -23,7 +23,7 @@ os.environ.setdefault("NIXL_LOG_LEVEL", "ERROR")
 import numpy as np
 
 from p2p.agent.memory import HostArena
-from p2p.agent.shared_memory import SharedArena
+from p2p.agent.shared_arena import SharedArena
 from p2p.channel.base import ChannelOffer, Link, TransferState
 from p2p.channel.shm import ShmChannel, ShmConfig
 from p2p.regions import Region
@@ -35,7 +35,7 @@ NUM_BYTES = {2 * MIB: 64 * 2 * MIB, 32 * MIB: 16 * 32 * MIB}  # five buffers of 
 SEED = 3
 
 
-def region_of(arena: HostArena | SharedArena, chunk_bytes: int) -> Region:
+def region_of(arena: HostArena, chunk_bytes: int) -> Region:
     """Returns an arena cut into chunks."""
     return Region(arena.region(chunk_bytes).segments, arena.num_bytes // chunk_bytes)
 

@@ -157,8 +157,8 @@ def test_a_region_outside_of_its_file_is_a_protocol_error(processes):
     channel = processes.open(Blocks(SMALL, 1))
     offer = processes.start_peer("peer", SMALL, 2).offer
     metadata = msgspec.msgpack.decode(offer.metadata, type=ShmMetadata)
+    beyond = metadata.address + metadata.num_bytes
     with pytest.raises(ProtocolError, match="outside"):
-        beyond = metadata.address + metadata.num_bytes
         channel.connect("peer", changed(offer, address=beyond), TIMEOUT_S)
 
 
