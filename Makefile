@@ -48,7 +48,8 @@ tests: $(READY)  ## All tests, without lint
 
 test-vllm: $(READY)  ## Tests with real vLLM engines on the CPU; makes their environment once
 	$(BIN)/python -m examples.p2p_sharing.model
-	$(VLLM) --or-skip -m pytest -m vllm -W default -p no:cacheprovider tests/e2e/vllm
+	$(VLLM) --or-skip -m pytest -m vllm -W default -p no:cacheprovider \
+		-o faulthandler_timeout=400 tests/e2e/vllm
 
 bench: $(READY)  ## The benchmarks, one after the other
 	$(BIN)/python tests/bench/fetch.py

@@ -14,7 +14,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from vllm import LLM, SamplingParams
+from vllm.distributed.kv_transfer import get_kv_transfer_group
 from vllm.v1.request import Request
+
+from p2p.errors import MemoryUnavailableError
 
 _START_S = 120.0
 _ANSWER_S = 120.0
@@ -257,6 +260,19 @@ class _Served:
                 core.drop(entry)
         backend._bond.wake()
         assert backend.wait_advertised(5)
+
+    def break_loads(self, num_loads: int) -> None:
+        """The next loads find no pool."""
+        copies = get_kv_transfer_group()._worker_side._copies
+        opened, left = copies._opened, [None] * num_loads
+
+        def broken() -> Any:
+            if not left:
+                return opened()
+            left.pop()
+            raise MemoryUnavailableError("broken by a test")
+
+        copies._opened = broken
 
     def damage(self, prompt: list[int], chunk: int) -> None:
         """Flips a byte of a chunk in the pool."""

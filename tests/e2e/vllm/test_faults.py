@@ -114,6 +114,21 @@ def test_a_byte_that_flipped_is_noticed(plain, pair):
     assert hit.shared["reason"] == "digest_mismatch"
 
 
+@pytest.mark.parametrize("num_tokens", [1000, 1024])
+def test_a_load_that_fails_is_recomputed(plain, pair, num_tokens):
+    holder, reader = pair
+    prompt = held_prompt(holder, num_tokens)
+    expected = plain.one(prompt).tokens
+    grown = Growth(reader)
+    reader.call("break_loads", 1)
+    assert reader.one(prompt).tokens == expected
+    assert grown["load_failures"] == 1
+    assert grown["open"] == grown["backend_chunks_pinned"] == 0
+    reader.forget()
+    again = reader.one(prompt)
+    assert (again.tokens, again.num_cached) == (expected, num_tokens // CHUNK * CHUNK)
+
+
 def test_chunks_that_were_evicted_meanwhile_are_a_miss(plain, pair):
     holder, reader = pair
     prompt = held_prompt(holder)
