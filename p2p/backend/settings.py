@@ -38,7 +38,8 @@ class BackendConfig(Settings, frozen=True, kw_only=True):
         budget_s: of a fetch that names none.
         lease_s: longest lease that is granted without renewal.
         lease_bytes_per_reader: most that one reader may borrow at a time.
-        readers_per_chunk: a long run is lent to so many readers, who lend it on; 0 is no limit.
+        readers_per_chunk: a long run is lent to so many readers at a time, others are sent to those;
+            0 is no limit.
         ahead_bytes: a fetch of at most so much asks the holder that served the last one for a lease
             while the directory is still looking; 0 always waits for the directory.
         window_bytes: largest read that is submitted at once.
@@ -80,7 +81,7 @@ class BackendConfig(Settings, frozen=True, kw_only=True):
     budget_s: _Seconds = 0.5
     lease_s: _Seconds = 10.0
     lease_bytes_per_reader: Annotated[int, msgspec.Meta(ge=1)] = 1 << 40
-    readers_per_chunk: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 1
+    readers_per_chunk: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 8
     ahead_bytes: Annotated[int, msgspec.Meta(ge=0)] = 16 << 20
     window_bytes: Annotated[int, msgspec.Meta(ge=1)] = 8 << 20
     quarantine_s: _Seconds = 5.0
