@@ -21,6 +21,8 @@ from p2p.wire.wakeup import Wakeup
 
 logger = logging.getLogger(__name__)
 _NAP_S = 100e-6
+_NAP_SHARE = 1 / 32  # of the time in which nothing ended: slow links are looked at less often
+_NAP_MAX_S = 1e-3
 _QUARANTINE_POLL_S = 0.01
 
 
@@ -204,5 +206,5 @@ class _LaneThread:
 def _patience_s(links: Links) -> float | None:
     """Returns how long a lane may sleep until an order comes."""
     if links.num_reads:
-        return _NAP_S
+        return max(_NAP_S, min(links.idle_s * _NAP_SHARE, _NAP_MAX_S))
     return _QUARANTINE_POLL_S if links.num_given_up else None

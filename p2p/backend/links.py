@@ -70,6 +70,12 @@ class Links:
         self._reads: dict[ReadId, _UnderWay] = {}
         self._given_up: dict[ReadId, _GivenUp] = {}
         self._lost: list[str] = []
+        self._moved_s = clock()
+
+    @property
+    def idle_s(self) -> float:
+        """Seconds since a read was submitted or ended."""
+        return self._clock() - self._moved_s
 
     @property
     def num_reads(self) -> int:
@@ -101,6 +107,7 @@ class Links:
             return self._failed(action, str(error))
         under_way = _UnderWay(action, transfer)
         self._reads[action.read_id] = under_way
+        self._moved_s = self._clock()
         return self._look(under_way)
 
     def poll(self) -> list[ReadEnd]:
@@ -171,7 +178,7 @@ class Links:
             return None
         read_id = under_way.action.read_id
         del self._reads[read_id]
-        ended_s = self._clock()
+        ended_s = self._moved_s = self._clock()
         if state is TransferState.DONE:
             return ReadEnd(read_id, "", is_quiet=True, ended_s=ended_s)
         is_quiet = under_way.transfer.quiesced()
