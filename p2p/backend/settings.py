@@ -38,8 +38,8 @@ class BackendConfig(Settings, frozen=True, kw_only=True):
         budget_s: of a fetch that names none.
         lease_s: longest lease that is granted without renewal.
         lease_bytes_per_reader: most that one reader may borrow at a time.
-        readers_per_chunk: a long run is lent to so many readers at a time, others are sent to those;
-            0 is no limit.
+        readers_per_chunk: a long run is lent to so many readers at a time, and others are sent to
+            those; 0 is no limit.
         ahead_bytes: a fetch of at most so much asks the holder that served the last one for a lease
             while the directory is still looking; 0 always waits for the directory.
         window_bytes: largest read that is submitted at once.

@@ -1,8 +1,9 @@
 """Which chunks a reader takes first where others read the same prompt.
 
-Readers that all read in order have the same to offer, which is nothing. So each begins at another
-place, and takes first what the fewest are known to lend: every copy leaves a holder about once, and
-the readers exchange the rest. With half of the budget gone, or behind time, a reader goes back to
+Readers that all read in order have the same to offer, which is nothing. So each has an order of its
+own, and takes first what the fewest are known to lend: every copy leaves a holder about once, and
+the readers exchange the rest. The orders are scattered: readers that went round from different
+places would meet where somebody reads already, and then read the same. With half of the budget gone, or behind time, a reader goes back to
 the order of the prompt, since only a prefix counts. No I/O, no clock, no threads.
 """
 
@@ -14,6 +15,7 @@ from p2p.backend.fetch_context import FetchContext
 from p2p.backend.plan import spread
 
 _SPREAD_OVER = 512  # chunks, from the first that is wanted on
+_NUM_PLACES = 1 << 64
 _IN_ORDER_FROM = 0.5  # of the budget
 _JUDGED_FROM = 0.125  # of the budget: how fast it goes is not known before
 
@@ -32,7 +34,7 @@ class Spreading:
         self.has_fellows = False
         self._context = context
         reader = context.desk.instance.identity.instance
-        self._start = spread(reader, "") % max(1, min(len(context.keys), _SPREAD_OVER))
+        self._stride = spread(reader, "") | 1
 
     @property
     def is_long(self) -> bool:
@@ -58,5 +60,7 @@ class Spreading:
 
     def ordered(self, chunks: Sequence[WantedChunk]) -> list[WantedChunk]:
         """Returns chunks in the order in which this reader takes them."""
-        start, end = self._start, len(self._context.keys)
-        return sorted(chunks, key=lambda c: (len(c.holders), (c.position - start) % end))
+        stride = self._stride
+        return sorted(
+            chunks, key=lambda c: (len(c.holders), (c.position + 1) * stride % _NUM_PLACES)
+        )

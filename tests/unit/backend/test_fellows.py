@@ -142,6 +142,23 @@ def test_readers_begin_at_different_places_and_go_back_to_order_in_time():
     assert len(starts) >= 3
 
 
+def _order_of(name, num_chunks):
+    shell = Shell([instance_core("a", 64, hot=HOT)], own=instance_core(name, 64, hot=HOT))
+    shell.put(shell.holders[0], prompt(num_chunks))
+    shell.holds_reads = True
+    spreading = shell.fetch(prompt(num_chunks), budget_s=8.0)._borrowing.fellows.spreading
+    return [chunk.position for chunk in spreading.ordered(list(shell.reader.fetches[0]._chunks))]
+
+
+def test_readers_that_want_the_same_few_chunks_take_different_ones():
+    orders = [_order_of(f"r{number}", 32) for number in range(6)]
+    for order in orders:
+        assert sorted(order) == list(range(32))
+    left = set(orders[0][24:])  # the others lack what the first one would take last
+    nexts = [next(position for position in order if position in left) for order in orders]
+    assert len(set(nexts)) >= 4
+
+
 def test_what_the_fewest_lend_comes_first():
     hot = HotLimits(least_bytes=CHUNK_BYTES, long_s=0.0)
     core = instance_core("a", 64, hot=hot)
