@@ -390,7 +390,7 @@ def test_a_program_that_we_start_gets_neither_file_nor_socket():
         text=True,
         check=True,
     ).stdout
-    assert "memfd" not in listing
+    assert "p2p-pool" not in listing
     assert "socket" not in listing
     link.close()
     channel.close()

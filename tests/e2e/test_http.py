@@ -151,7 +151,9 @@ def test_shutdown_is_answered_and_ends_the_process():
 
 
 def test_leases_name_who_does_not_answer(http):
-    assert http.get("/v1/leases?instance=nobody").json == {"leases_by_holder": {}, "silent": []}
+    refused = http.get("/v1/leases?instance=nobody")
+    assert refused.status == HTTPStatus.NOT_FOUND
+    assert refused.json["error"]["code"] == "unknown_instance"
     assert http.get("/v1/leases").json["silent"] == ["p", "q"]
 
 
