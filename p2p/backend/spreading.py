@@ -3,8 +3,9 @@
 Readers that all read in order have the same to offer, which is nothing. So each has an order of its
 own, and takes first what the fewest are known to lend: every copy leaves a holder about once, and
 the readers exchange the rest. The orders are scattered: readers that went round from different
-places would meet where somebody reads already, and then read the same. With half of the budget gone, or behind time, a reader goes back to
-the order of the prompt, since only a prefix counts. No I/O, no clock, no threads.
+places would meet where somebody reads already, and then read the same. With half of the budget
+gone, or behind time, a reader goes back to the order of the prompt, since only a prefix counts.
+No I/O, no clock, no threads.
 """
 
 from collections.abc import Sequence
