@@ -16,7 +16,6 @@ from p2p.backend.fetch_context import FetchContext
 from p2p.backend.plan import spread
 
 _SPREAD_OVER = 512  # chunks, from the first that is wanted on
-_NUM_PLACES = 1 << 64
 _IN_ORDER_FROM = 0.5  # of the budget
 _JUDGED_FROM = 0.125  # of the budget: how fast it goes is not known before
 
@@ -34,8 +33,7 @@ class Spreading:
     def __init__(self, context: FetchContext) -> None:
         self.has_fellows = False
         self._context = context
-        reader = context.desk.instance.identity.instance
-        self._stride = spread(reader, "") | 1
+        self._places: dict[int, int] = {}  # in this reader's order, by position
 
     @property
     def is_long(self) -> bool:
@@ -61,7 +59,11 @@ class Spreading:
 
     def ordered(self, chunks: Sequence[WantedChunk]) -> list[WantedChunk]:
         """Returns chunks in the order in which this reader takes them."""
-        stride = self._stride
-        return sorted(
-            chunks, key=lambda c: (len(c.holders), (c.position + 1) * stride % _NUM_PLACES)
-        )
+        return sorted(chunks, key=lambda c: (len(c.holders), self._place(c.position)))
+
+    def _place(self, position: int) -> int:
+        place = self._places.get(position)
+        if place is None:
+            reader = self._context.desk.instance.identity.instance
+            place = self._places[position] = spread(reader, str(position))
+        return place
