@@ -1,5 +1,7 @@
 """Instances of two workers each, in processes of their own: each rank gets its own shards."""
 
+import os
+
 import pytest
 
 pytest.importorskip("vllm", reason="vLLM is not installed here: make test-vllm")
@@ -8,9 +10,18 @@ from examples.p2p_sharing.vllm.servers import Servers, await_ready
 from tests.e2e.vllm.fixtures import CHUNK, CHUNK_BYTES
 from tests.e2e.vllm.over_http import held, meet
 
-pytestmark = [pytest.mark.vllm, pytest.mark.e2e, pytest.mark.slow]
-
-_BUDGET_S = 20.0  # four workers that wait actively share two cores
+_BUDGET_S = 20.0  # four workers that wait actively
+_CORES = len(os.sched_getaffinity(0))
+pytestmark = [
+    pytest.mark.vllm,
+    pytest.mark.e2e,
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        _CORES < 4 and not os.environ.get("P2P_TEST_TENSOR_PARALLEL"),
+        reason=f"{_CORES} cores: a first contact outlasts its second beside four workers that wait"
+        " actively; P2P_TEST_TENSOR_PARALLEL=1 runs it",
+    ),
+]
 
 
 def test_two_workers_share_with_two_workers(model):
