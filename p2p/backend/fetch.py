@@ -379,12 +379,12 @@ class Fetch:
         self._context.desk.emit(TellPeer(reading.borrower.holder, report))
 
     def _stop(self, reason: ShortReason, detail: str, now_s: float) -> None:
-        self._is_locating = False
         self._chunks.lose_rest(reason, detail)
         self._readings.give_up_all(now_s)
         self._deliver(now_s)
 
     def _deliver(self, now_s: float) -> None:
+        self._is_locating = False  # the directory's answer may still be on its way
         tallies = [borrower.tally for borrower in self._borrowing.lenders]
         self.outcome = deliver(self._context, tallies, self._num_local, self._phases_s, now_s)
         self._context.is_delivered = True

@@ -2,8 +2,9 @@
 
 import pytest
 
-from p2p.backend.actions import Read, ShortReason
+from p2p.backend.actions import AskController, Read, ShortReason
 from p2p.backend.fetch_context import FetchLimits
+from p2p.wire.messages import Locate
 from tests.unit.backend.builders import CHUNK_BYTES, instance_core, prompt
 from tests.unit.backend.shell import Shell
 
@@ -189,3 +190,25 @@ def test_a_slow_holder_is_not_asked_ahead_of_the_directory():
     shell.own.prefill.note(NUM_TOKENS, 0.2, shell.now_s)
     fetch = shell.fetch(KEYS)
     assert shell.outcome(fetch).reason is ShortReason.RECOMPUTE_CHOSEN
+
+
+def test_the_directorys_answer_to_a_fetch_that_has_ended_changes_nothing():
+    shell = _shell("a", limits=FetchLimits())
+    shell.own = instance_core("r", num_slots=5)
+    shell = Shell(shell.holders, own=shell.own, memory=shell.memory)
+    guessed = shell.fetch([KEYS[10]])
+    shell.put(shell.own, [KEYS[0]])
+    shell.put(shell.own, [KEYS[4]])
+    shell.is_controller_silent = True
+    fetch = shell.fetch(KEYS[:6])  # a is asked ahead of the directory; there is room for two
+    outcome = shell.outcome(fetch)
+    assert (len(outcome.entries), outcome.reason) == (3, ShortReason.POOL_FULL)
+    _measured(shell, "a", NUM_BYTES / 40)
+    shell.own.prefill.note(NUM_TOKENS, 0.2, shell.now_s)
+    question = next(one for one in reversed(shell.log) if isinstance(one, AskController))
+    assert isinstance(question.message, Locate)
+    fetch.on_located(shell.locate(question.message), shell.now_s)
+    shell.carry_out()
+    assert fetch.outcome is outcome
+    assert shell.own.counters["fetches_left_to_compute"] == 0
+    shell.check_nothing_left(fetch, guessed)
