@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Protocol
 
@@ -91,10 +92,9 @@ class FakeHarness:
 class LocalPeer:
     """A second channel in this process: can be closed, not stopped."""
 
-    def __init__(self, blocks: Blocks, config: NixlConfig) -> None:
-        self._blocks = blocks
-        self._channel = NixlChannel(blocks.region, config)
-        self.offer = self._channel.offer()
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self.offer = channel.offer()
 
     def kill(self) -> None:
         self._channel.close()
@@ -106,38 +106,53 @@ class LocalPeer:
         raise NotImplementedError
 
 
-class LocalHarness:
-    channel = "nixl"
-    transport = "cma"
+class OneProcessHarness(ABC):
+    """Both sides in this process; a kind of channel says how one is opened."""
+
+    channel: str
+    transport: str
     can_kill = False
     hangs_when_stopped = False
 
     def __init__(self) -> None:
-        self._ended: list[LocalPeer] = []
-        self._channels: list[NixlChannel] = []
+        self._opened: list[Channel] = []
+
+    @abstractmethod
+    def open_channel(self, blocks: Blocks) -> Channel:
+        """Opens a channel over blocks; `end_test` closes it."""
+
+    @abstractmethod
+    def make_blocks(self, shape: Shape, seed: int) -> Blocks:
+        """Returns what a peer serves, in memory that the channel can serve from."""
 
     def open(self, blocks: Blocks) -> Channel:
-        channel = NixlChannel(blocks.region)
-        self._channels.append(channel)
+        channel = self.open_channel(blocks)
+        self._opened.append(channel)
         return channel
 
     def start_peer(self, name: str, shape: Shape, seed: int) -> Peer:
-        peer = LocalPeer(Blocks(shape, seed), NixlConfig())
-        self._ended.append(peer)
-        return peer
+        return LocalPeer(self.open(self.make_blocks(shape, seed)))
 
     share_peer = start_peer
 
     def end_test(self) -> None:
-        for channel in self._channels:
+        for channel in self._opened:
             channel.close()
-        for peer in self._ended:
-            peer.kill()
-        self._channels.clear()
-        self._ended.clear()
+        self._opened.clear()
 
     def end(self) -> None:
-        pass
+        self.end_test()
+
+
+class LocalHarness(OneProcessHarness):
+    channel = "nixl"
+    transport = "cma"
+
+    def open_channel(self, blocks: Blocks) -> Channel:
+        return NixlChannel(blocks.region)
+
+    def make_blocks(self, shape: Shape, seed: int) -> Blocks:
+        return Blocks(shape, seed)
 
 
 class ProcessPeer:
@@ -173,44 +188,69 @@ class ProcessPeer:
         self._process.send_signal(signal.SIGCONT)
 
 
-class ProcessHarness:
-    channel = "nixl"
-    can_kill = True
+class ProcessesHarness(ABC):
+    """Each peer in a process of its own; a kind of channel says how both sides begin."""
 
-    def __init__(self, transports: str) -> None:
-        self._transports = transports
-        self.transport = "tcp" if transports == "tcp" else "cma"
-        self.hangs_when_stopped = transports == "tcp"
-        self._channels: list[NixlChannel] = []
+    channel: str
+    transport: str
+    can_kill = True
+    hangs_when_stopped = False
+
+    def __init__(self) -> None:
+        self._opened: list[Channel] = []
         self._peers: list[ProcessPeer] = []
         self._shared: dict[tuple[str, Shape, int], ProcessPeer] = {}
 
+    @abstractmethod
+    def open_channel(self, blocks: Blocks) -> Channel:
+        """Opens this process's side; `end_test` closes it."""
+
+    @abstractmethod
+    def start_process(self, shape: Shape, seed: int) -> ProcessPeer:
+        """Starts a process that serves blocks."""
+
     def open(self, blocks: Blocks) -> Channel:
-        config = NixlConfig(transports=(self._transports,) if self._transports else ())
-        channel = NixlChannel(blocks.region, config)
-        self._channels.append(channel)
+        channel = self.open_channel(blocks)
+        self._opened.append(channel)
         return channel
 
-    def start_peer(self, name: str, shape: Shape, seed: int) -> Peer:
-        peer = ProcessPeer(shape, seed, self._transports)
+    def start_peer(self, name: str, shape: Shape, seed: int) -> ProcessPeer:
+        peer = self.start_process(shape, seed)
         self._peers.append(peer)
         return peer
 
-    def share_peer(self, name: str, shape: Shape, seed: int) -> Peer:
+    def share_peer(self, name: str, shape: Shape, seed: int) -> ProcessPeer:
         key = (name, shape, seed)
         if key not in self._shared:
-            self._shared[key] = ProcessPeer(shape, seed, self._transports)
+            self._shared[key] = self.start_process(shape, seed)
         return self._shared[key]
 
     def end_test(self) -> None:
-        for channel in self._channels:
+        for channel in self._opened:
             channel.close()
         for peer in self._peers:
             peer.kill()
-        self._channels.clear()
+        self._opened.clear()
         self._peers.clear()
 
     def end(self) -> None:
         for peer in self._shared.values():
             peer.kill()
         self._shared.clear()
+
+
+class ProcessHarness(ProcessesHarness):
+    channel = "nixl"
+
+    def __init__(self, transports: str) -> None:
+        super().__init__()
+        self._transports = transports
+        self.transport = "tcp" if transports == "tcp" else "cma"
+        self.hangs_when_stopped = transports == "tcp"
+
+    def open_channel(self, blocks: Blocks) -> Channel:
+        config = NixlConfig(transports=(self._transports,) if self._transports else ())
+        return NixlChannel(blocks.region, config)
+
+    def start_process(self, shape: Shape, seed: int) -> ProcessPeer:
+        return ProcessPeer(shape, seed, self._transports)

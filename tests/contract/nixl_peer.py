@@ -1,29 +1,17 @@
-"""A peer process: serves blocks through NIXL until its standard input closes.
-
-Arguments: blocks, gap, lengths separated by commas, seed, transports separated by commas.
-Writes the offer's length and the offer to standard output.
-"""
-
-import sys
-
-import msgspec
+"""A peer process that serves blocks through NIXL; its last argument is a list of transports."""
 
 from p2p.agent.nixl_config import NixlConfig
 from p2p.channel.nixl import NixlChannel
 from tests.contract.blocks import Blocks, Shape
+from tests.contract.serve import serve
 
 
-def main() -> None:
-    num_blocks, gap, lengths, seed, transports = sys.argv[1:]
-    shape = Shape(int(num_blocks), tuple(int(x) for x in lengths.split(",")), int(gap))
-    blocks = Blocks(shape, int(seed))
+def open_channel(shape: Shape, seed: int, transports: str) -> tuple[Blocks, NixlChannel]:
+    """Opens the channel over blocks."""
+    blocks = Blocks(shape, seed)
     config = NixlConfig(transports=tuple(t for t in transports.split(",") if t))
-    channel = NixlChannel(blocks.region, config)
-    offer = msgspec.msgpack.encode(channel.offer())
-    sys.stdout.buffer.write(len(offer).to_bytes(4, "little") + offer)
-    sys.stdout.flush()
-    sys.stdin.buffer.read()
+    return blocks, NixlChannel(blocks.region, config)
 
 
 if __name__ == "__main__":
-    main()
+    serve(open_channel)

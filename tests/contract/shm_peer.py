@@ -1,28 +1,16 @@
-"""A peer process: lends blocks through shared memory until its standard input closes.
-
-Arguments: blocks, gap, lengths separated by commas, seed, access by its name.
-Writes the offer's length and the offer to standard output.
-"""
-
-import sys
-
-import msgspec
+"""A peer process that lends blocks through shared memory; its last argument names the access."""
 
 from p2p.agent.shared_arena import SharedArena
 from p2p.channel.shm import Access, ShmChannel, ShmConfig
 from tests.contract.blocks import Blocks, Shape
+from tests.contract.serve import serve
 
 
-def main() -> None:
-    num_blocks, gap, lengths, seed, access = sys.argv[1:]
-    shape = Shape(int(num_blocks), tuple(int(x) for x in lengths.split(",")), int(gap))
-    blocks = Blocks(shape, int(seed), SharedArena)
-    channel = ShmChannel(blocks.region, ShmConfig(access=Access[access]))
-    offer = msgspec.msgpack.encode(channel.offer())
-    sys.stdout.buffer.write(len(offer).to_bytes(4, "little") + offer)
-    sys.stdout.flush()
-    sys.stdin.buffer.read()
+def open_channel(shape: Shape, seed: int, access: str) -> tuple[Blocks, ShmChannel]:
+    """Opens the channel over blocks."""
+    blocks = Blocks(shape, seed, SharedArena)
+    return blocks, ShmChannel(blocks.region, ShmConfig(access=Access[access]))
 
 
 if __name__ == "__main__":
-    main()
+    serve(open_channel)
