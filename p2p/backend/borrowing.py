@@ -324,12 +324,13 @@ class Borrowing:
     def _miss(self, name: str, position: int) -> None:
         """A holder lacks a chunk: evicted, or never there if nobody said that it was."""
         chunk = self._context.chunks[position]
-        if name in chunk.named:
+        reason, detail = chunk.reason, chunk.detail
+        is_damaged = reason is ShortReason.DIGEST_MISMATCH  # then its holder drops it: no news
+        if name in chunk.named and not is_damaged:
             reason, detail = ShortReason.EVICTED, f"{name} no longer has chunk {position}"
             self.lenders.note(name, reason, detail)
-        else:
-            reason = chunk.reason if chunk.detail else self._orphans[0]
-            detail = chunk.detail or f"{name} does not have chunk {position}"
+        elif not detail:
+            reason, detail = self._orphans[0], f"{name} does not have chunk {position}"
         self._context.chunks.refuse(position, name, reason, detail)
 
     def _take(

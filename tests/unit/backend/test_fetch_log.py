@@ -225,6 +225,28 @@ def test_a_guess_that_the_directory_names_as_well_has_evicted_what_it_lacks():
     assert (report.reason, troubles(report)) == ("evicted_at_holder", {"p": "evicted_at_holder"})
 
 
+def test_what_proved_damaged_is_not_reported_as_evicted_when_its_holder_has_dropped_it():
+    shell = guessed("p")
+    for key in KEYS[1:]:  # until p is asked without the directory
+        shell.fetch([key])
+    shell.put(shell.holders[0], OTHERS)
+    shell.corrupt, shell.is_controller_silent = {"p"}, True
+    shell.fetch(OTHERS[:1])
+    (suspect,) = shell.holders[0].take_suspects()
+    entry = shell.holders[0].pin_suspect(suspect)
+    assert entry is not None
+    assert shell.holders[0].judge_suspect(entry, (0,))
+    question = next(one for one in reversed(shell.log) if isinstance(one, AskController))
+    run = HolderRun(start=0, count=1, holders=(0,))
+    stale = Located(epoch=1, holders=(holder_of(shell.holders[0]),), runs=(run,))
+    num_asked = len(shell.sent(LeaseRequest, to="p"))
+    shell.reader.on_controller(question.tag, stale, shell.now_s)
+    shell.carry_out()
+    assert len(shell.sent(LeaseRequest, to="p")) == num_asked + 1
+    report = reported(shell)
+    assert (report.reason, troubles(report)) == ("digest_mismatch", {"p": "digest_mismatch"})
+
+
 def test_recomputing_was_judged_cheaper():
     shell = held("p")
     shell.limits = FetchLimits(pull="never")
