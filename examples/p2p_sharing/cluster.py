@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from examples.p2p_sharing.messages import Ready
 from examples.p2p_sharing.processes import InstanceProcess, Process
@@ -13,15 +13,15 @@ from examples.p2p_sharing.processes import InstanceProcess, Process
 NAMES = ("a", "b", "c")
 _START_TIMEOUT_S = 120.0
 _CONTROLLER_TIMEOUT_S = 20.0
+_P = TypeVar("_P", bound=Process)
 
 
-class Cluster:
-    """Owns the demo's processes: a context manager that ends them all."""
+class OwnedProcesses:
+    """Processes with a folder for their logs: a context manager that ends them all."""
 
     def __init__(self) -> None:
         self._folder = TemporaryDirectory(prefix="p2p-demo-")
         self._processes: list[Process] = []
-        self._instance_by_name: dict[str, InstanceProcess] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -36,13 +36,40 @@ class Cluster:
             process.stop()
         self._folder.cleanup()
 
+    @property
+    def logs(self) -> Path:
+        """Where each process's output goes."""
+        return Path(self._folder.name)
+
+    def add(self, process: _P) -> _P:
+        """Takes charge of a process."""
+        self._processes.append(process)
+        return process
+
+    def start_controller(self, address: str) -> None:
+        """Starts a controller; returns once it listens.
+
+        Raises:
+            DemoError: it did not start.
+        """
+        serve = ["p2p_controller", "serve", "--bind", address]
+        await_port(self.add(Process("controller", serve, self.logs)), address)
+
+
+class Cluster(OwnedProcesses):
+    """The demo's controller and instances."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._instance_by_name: dict[str, InstanceProcess] = {}
+
     def prepare_model(self) -> None:
         """Converts the model in a process of its own.
 
         Raises:
             DemoError: that failed.
         """
-        self._add(Process("model", ["examples.p2p_sharing.model"], self._logs)).wait()
+        self.add(Process("model", ["examples.p2p_sharing.model"], self.logs)).wait()
 
     def start(self) -> None:
         """Starts the controller and all instances; returns once every model is loaded.
@@ -51,28 +78,16 @@ class Cluster:
             DemoError: one of them did not start.
         """
         address = f"tcp://127.0.0.1:{free_port()}"
-        serve = ["p2p_controller", "serve", "--bind", address]
-        controller = Process("controller", serve, self._logs)
-        self._processes.append(controller)
-        await_port(controller, address)
+        self.start_controller(address)
         for name in NAMES:
-            instance = InstanceProcess(name, address, self._logs)
-            self._processes.append(instance)
-            self._instance_by_name[name] = instance
+            instance = InstanceProcess(name, address, self.logs)
+            self._instance_by_name[name] = self.add(instance)
         for instance in self._instance_by_name.values():
             instance.expect(Ready, _START_TIMEOUT_S)
 
     def instance(self, name: str) -> InstanceProcess:
         """Returns an instance that was started."""
         return self._instance_by_name[name]
-
-    @property
-    def _logs(self) -> Path:
-        return Path(self._folder.name)
-
-    def _add(self, process: Process) -> Process:
-        self._processes.append(process)
-        return process
 
 
 def free_port() -> int:

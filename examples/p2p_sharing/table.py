@@ -1,5 +1,7 @@
 """The demo's results as one table. Pure: values in, something that rich can print out."""
 
+from collections.abc import Mapping, Sequence
+
 from rich.table import Table
 
 from examples.p2p_sharing.messages import Fetched, Ran
@@ -11,13 +13,23 @@ _GIGA = 1e9
 
 def results_table(report: Report) -> Table:
     """Returns a column per round and a line per quantity."""
-    table = Table(title=f"{report.model}, float32", title_justify="left")
+    title = f"{report.model}, float32"
+    return columns_table(title, [(each.title, _cells(each)) for each in report.rounds])
+
+
+def columns_table(title: str, columns: Sequence[tuple[str, Mapping[str, str]]]) -> Table:
+    """Returns a table with a column for each entry and a line for each of their cells.
+
+    Args:
+        title: above the table.
+        columns: heading and cells of each, all with cells of the same names.
+    """
+    table = Table(title=title, title_justify="left")
     table.add_column("")
-    for each in report.rounds:
-        table.add_column(each.title, justify="right")
-    columns = [_cells(each) for each in report.rounds]
-    for name in columns[0]:
-        table.add_row(name, *(cells[name] for cells in columns))
+    for heading, _ in columns:
+        table.add_column(heading, justify="right")
+    for name in columns[0][1]:
+        table.add_row(name, *(cells[name] for _, cells in columns))
     return table
 
 

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import msgspec
 from rich.console import Console
-from rich.table import Table
 
 from examples.p2p_sharing.processes import DemoError
 from examples.p2p_sharing.progress import StepBars, StepLines
-from examples.p2p_sharing.vllm.demo import Report, Round, run_demo
+from examples.p2p_sharing.table import columns_table
+from examples.p2p_sharing.vllm.demo import Round, run_demo
 
+_TITLE = "SmolLM2-135M-Instruct, float32, vLLM 0.32.0"
 _MIN_WIDTH = 100  # of the table where there is no terminal that has a width
 
 
@@ -33,7 +34,8 @@ def main() -> int:
     except (DemoError, OSError) as error:
         console.print(f"The demo could not run: {error}", highlight=False, markup=False)
         return 2
-    console.print(_table(report))
+    columns = [(each.title, _cells(each)) for each in report.rounds]
+    console.print(columns_table(_TITLE, columns))
     for failure in report.failures:
         console.print(f"FAILED: {failure}", style="red", highlight=False, markup=False)
     if not report.failures:
@@ -42,17 +44,6 @@ def main() -> int:
     if as_json:
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(report)).decode() + "\n")
     return 1 if report.failures else 0
-
-
-def _table(report: Report) -> Table:
-    table = Table(title="SmolLM2-135M-Instruct, float32, vLLM 0.32.0", title_justify="left")
-    table.add_column("")
-    for each in report.rounds:
-        table.add_column(each.title, justify="right")
-    columns = [_cells(each) for each in report.rounds]
-    for name in columns[0]:
-        table.add_row(name, *(cells[name] for cells in columns))
-    return table
 
 
 def _cells(each: Round) -> dict[str, str]:

@@ -3,13 +3,12 @@
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from typing import Self
 
 import msgspec
 
-from examples.p2p_sharing.cluster import await_port, free_port
+from examples.p2p_sharing.cluster import OwnedProcesses, free_port
 from examples.p2p_sharing.processes import DemoError, Process
 from examples.p2p_sharing.vllm.client import Client
 
@@ -28,8 +27,8 @@ class Server(Process):
     client: Client
 
 
-class Servers:
-    """Owns the processes: a context manager that ends them all.
+class Servers(OwnedProcesses):
+    """The controller, which runs from the start, and the servers that are asked for.
 
     Args:
         model: its folder.
@@ -37,28 +36,14 @@ class Servers:
     """
 
     def __init__(self, model: Path, *options: str) -> None:
-        self._folder = TemporaryDirectory(prefix="p2p-vllm-")
+        super().__init__()
         self._model = model
         self._options = options
-        self._processes: list[Process] = []
         self.controller = f"tcp://127.0.0.1:{free_port()}"
 
     def __enter__(self) -> Self:
-        serve = ["p2p_controller", "serve", "--bind", self.controller]
-        controller = Process("controller", serve, self._logs)
-        self._processes.append(controller)
-        await_port(controller, self.controller)
+        self.start_controller(self.controller)
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for process in reversed(self._processes):
-            process.stop()
-        self._folder.cleanup()
 
     def start(
         self,
@@ -99,14 +84,9 @@ class Servers:
         command += ["--enable-prompt-tokens-details", *self._options, *options]
         command += [word for pair in words.items() for word in pair]
         variables = {"VLLM_CPU_OMP_THREADS_BIND": cores, "VLLM_SERVER_DEV_MODE": "1"}
-        server = Server(name, command, self._logs, variables)
+        server = Server(name, command, self.logs, variables)
         server.client = Client(port, MODEL)
-        self._processes.append(server)
-        return server
-
-    @property
-    def _logs(self) -> Path:
-        return Path(self._folder.name)
+        return self.add(server)
 
 
 def await_ready(*servers: Server) -> None:
