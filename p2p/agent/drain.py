@@ -201,9 +201,8 @@ def _connections(own: Collection[int]) -> tuple[list[_Held], list[Listener]]:
     for fd in _descriptors(own):
         if _inode(fd) is None:
             continue
-        try:
-            connection = socket.socket(fileno=os.dup(fd))
-        except OSError:
+        connection = _second_hold(fd)
+        if connection is None:
             continue
         ends, inode = _ends(connection), _inode(connection.fileno())
         if ends is not None and inode is not None:
@@ -214,6 +213,19 @@ def _connections(own: Collection[int]) -> tuple[list[_Held], list[Listener]]:
             listeners.append(listener)
         connection.close()
     return found, listeners
+
+
+def _second_hold(fd: int) -> socket.socket | None:
+    """Returns a socket's duplicate; None if its number belongs to something else by now."""
+    try:
+        duplicate = os.dup(fd)
+    except OSError:
+        return None
+    try:
+        return socket.socket(fileno=duplicate)
+    except OSError:
+        os.close(duplicate)
+        return None
 
 
 def _ends(connection: socket.socket) -> tuple[Address, Address] | None:

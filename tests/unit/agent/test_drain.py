@@ -2,6 +2,7 @@ import contextlib
 import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -182,3 +183,16 @@ def test_a_connection_that_another_descriptor_holds_is_alive(elsewhere):
     far.sendall(b"for us")
     assert copy.recv(16) == b"for us"
     copy.close()
+
+
+def test_a_number_that_belongs_to_a_file_by_now_leaves_no_descriptor_behind(monkeypatch, tmp_path):
+    ours = Drain()
+    with (tmp_path / "file").open("w") as file:
+        monkeypatch.setattr(drain, "_inode", lambda fd: 1 if fd == file.fileno() else None)
+        before = _num_open()
+        with ours.taking_over({"b"}):
+            assert _num_open() == before
+
+
+def _num_open() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
