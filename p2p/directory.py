@@ -8,23 +8,19 @@ their own. An entry is in one tier; admitting it to another one moves it.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from p2p.changes import EVICT, Changes
 from p2p.holding import Holding
-from p2p.key_map import KeyMap
-from p2p.keys import ChunkKey
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from p2p.key_map import KeyMap, Span, spans_of
+from p2p.keys import Chain, ChunkKey, split_keys
+from p2p.stretch import Stretch
 
 _MAX_SHARED_MASKS = 1 << 14
 _BLOCK_KEYS = 128
 _FIRST_POSITION = 9  # integers up to 256 are shared by Python: they tell nothing by identity
 
-_Probe = Callable[[Sequence[ChunkKey]], Sequence[int | None]]
 _NOTHING = KeyMap()
 
 
@@ -98,29 +94,17 @@ class Directory:
         log.clean(len(changes.keys), lambda key: bool(masks.get(key) & holding.mask))
         self._tidy(changes.tenant, masks)
 
-    def find_runs(self, keys: Sequence[ChunkKey], tenant: str, visible: int) -> list[Run]:
-        """Returns the longest prefix of ``keys`` as runs without gaps.
-
-        Keys are looked up a block at a time, because that runs at the speed of the bare map.
+    def find_runs(self, chain: Chain, tenant: str, visible: int) -> list[Run]:
+        """Returns the longest prefix of a chain as runs without gaps.
 
         Args:
-            keys: of one chain.
+            chain: its keys.
             tenant: whose entries count, besides those of nobody.
             visible: bits of the holdings that count.
         """
-        if tenant in self._masks_by_tenant and tenant:
-            probe = self._probe(tenant)
-        else:
-            probe = self._masks_by_tenant.get("", _NOTHING).get_prefix
-            if len(keys) <= _BLOCK_KEYS:
-                return _runs_of(probe(keys), visible, []) if keys else []
-        runs: list[Run] = []
-        for start in range(0, len(keys), _BLOCK_KEYS):
-            found = probe(keys[start : start + _BLOCK_KEYS])
-            runs = _runs_of(found, visible, runs)
-            if not runs or runs[-1].start + runs[-1].num_chunks < start + len(found):
-                break
-        return runs
+        if tenant and tenant in self._masks_by_tenant:
+            return _runs_of(self._spans_of_two(chain, tenant), visible)
+        return _runs_of(self._masks_by_tenant.get("", _NOTHING).spans(chain), visible)
 
     def sweep(self, num_entries_max: int) -> None:
         """Clears up to so many entries of discarded holdings."""
@@ -146,7 +130,8 @@ class Directory:
         tier = changes.only_tier
         if tier == EVICT:
             return False
-        is_new = masks.put_new(changes.keys, holding.bits[tier] + 0)  # an object of its own
+        mask = holding.bits[tier] + 0  # an object of its own
+        is_new = masks.put_new(changes.keys, changes.blob, mask)
         if is_new:
             holding.note_added(changes, range(len(changes.keys)), tier)
         return is_new
@@ -163,6 +148,8 @@ class Directory:
             new = old & not_ours | bits[kind]
             if new == old:
                 continue
+            if type(old) is Stretch:
+                old.cut(key)
             if new:
                 volume[key] = shared.setdefault(new, new)
                 num_new += not old
@@ -176,19 +163,20 @@ class Directory:
         for tier in range(1, len(bits)):
             holding.note_removed(changes, removed[tier], tier)
             holding.note_added(changes, added[tier], tier)
+            masks.share([changes.keys[n] for n in added[tier]], changes.blob_of(added[tier]))
 
     # ------------------------------------------------------------------ parts
 
-    def _probe(self, tenant: str) -> _Probe:
-        """Returns what looks keys up for a tenant; who holds one twice is counted once."""
+    def _spans_of_two(self, chain: Chain, tenant: str) -> Iterator[Span]:
+        """Yields what a tenant and everybody may read; who holds a key twice is counted once."""
         everybodys = self._masks_by_tenant.get("", _NOTHING).get_each
         own = self._masks_by_tenant[tenant].get_each
-
-        def probe(keys: Sequence[ChunkKey]) -> list[int]:
+        blob, key_bytes = chain
+        block_bytes = _BLOCK_KEYS * key_bytes
+        for start in range(0, len(blob), block_bytes):
+            keys = split_keys(blob[start : start + block_bytes], key_bytes)
             pairs = zip(own(keys), everybodys(keys), strict=True)
-            return [self._one_tier_each(a | b) for a, b in pairs]
-
-        return probe
+            yield from spans_of([self._one_tier_each(a | b) for a, b in pairs])
 
     def _one_tier_each(self, mask: int) -> int:
         """Leaves the nearest tier of every holding: entries of two tenants may be in two tiers."""
@@ -217,14 +205,21 @@ class Directory:
 
     def _sweep_keys(self, holding: Holding, tenant: str, keys: Sequence[ChunkKey]) -> None:
         masks = self._masks_by_tenant.get(tenant, _NOTHING)
-        shared, not_ours = self._shared_masks, ~holding.mask
+        shared, not_ours, num_left = self._shared_masks, ~holding.mask, 0
         for key, volume in zip(keys, map(masks.volume_finder(keys), keys), strict=True):
             old = volume.get(key, 0)
             new = old & not_ours
+            if new == old:
+                continue
+            if type(old) is Stretch:
+                old.cut(key)
             if new:
                 volume[key] = shared.setdefault(new, new)
-            elif old:
+                num_left += 1
+            else:
                 del volume[key]
+        if num_left:
+            masks.share(keys, b"".join(keys))
         self._tidy(tenant, masks)
 
     def _tidy(self, tenant: str, masks: KeyMap) -> None:
@@ -234,15 +229,9 @@ class Directory:
             self._shared_masks.clear()  # costs sharing with older entries, nothing else
 
 
-def _runs_of(found: Sequence[int | None], visible: int, runs: list[Run]) -> list[Run]:
-    """Continues runs with what was found for the next keys, up to the first that nobody holds."""
-    if not found:
-        return runs
-    first = found[0]
-    if found.count(first) == len(found):  # a tenth of the time of looking at each
-        spans: Iterable[tuple[int | None, int]] = ((first, len(found)),)
-    else:
-        spans = [(mask, len(list(same))) for mask, same in groupby(found)]
+def _runs_of(spans: Iterable[Span], visible: int) -> list[Run]:
+    """Returns the visible part of what was found, up to the first key that nobody holds."""
+    runs: list[Run] = []
     for mask, count in spans:
         seen = mask & visible if mask else 0
         if not seen:

@@ -3,10 +3,8 @@
 The controller and the mirrors answer with the same code.
 """
 
-from collections.abc import Sequence
-
 from p2p.group import Group, M
-from p2p.keys import ChunkKey
+from p2p.keys import Chain
 from p2p.layout import Layout
 from p2p.wire.messages import Holder, HolderRun
 
@@ -14,12 +12,10 @@ Found = tuple[tuple[HolderRun, ...], tuple[Holder, ...]]
 
 
 def find_holders(
-    group: Group[M], keys: Sequence[ChunkKey], tenant: str, layout: Layout | None, now_s: float
+    group: Group[M], chain: Chain, tenant: str, layout: Layout | None, now_s: float
 ) -> Found:
     """Returns the runs of the longest prefix, each with the best of its holders."""
-    if not keys:
-        return (), ()
-    found = group.directory.find_runs(keys, tenant, group.readable_mask(layout))
+    found = group.directory.find_runs(chain, tenant, group.readable_mask(layout))
     chosen = group.choose(tuple([run.mask for run in found]), now_s)
     runs = [
         HolderRun(start=start, count=count, holders=indexes, more=more, tiers=tiers)

@@ -3,22 +3,26 @@
 A Python dict of 700,000 keys takes 20 to 40 ms to make its table larger, and nobody is answered
 meanwhile. So the map has volumes: dicts that take so many keys that none ever grows by a long step,
 and then no more. Keys of a chain come together, so nearly every chain is in one volume, and is
-looked up there at the speed of the bare dict. A volume that has lost most of its keys is moved into
-the open one, a few at a time.
+looked up there at the speed of the bare dict, or quicker where its keys share a stretch. A volume
+that has lost most of its keys is moved into the open one, a few at a time.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import repeat
+from itertools import groupby, repeat
 from typing import TypeAlias
 
-from p2p.keys import ChunkKey
+from p2p.keys import Chain, ChunkKey, split_keys
+from p2p.stretch import MIN_KEYS, Stretch, stretches
 
 _MAX_PUT = (1 << 20) * 2 // 3  # what a table of 2**20 places takes; its own making takes 7 ms
 _SPARSE_KEYS = _MAX_PUT // 4
 _MAX_CLOSED = 7  # the open volume grows as it likes from then on: five million keys
 _PACE = 4  # keys moved for each that comes
+_BLOCK_KEYS = 128
+_PATIENCE = 2  # short stretches in a row, after which keys are looked up one by one
 
 Volume: TypeAlias = dict[ChunkKey, int]
+Span: TypeAlias = tuple[int | None, int]  # a bit set, and how many keys in a row have it
 
 
 class KeyMap:
@@ -41,7 +45,10 @@ class KeyMap:
 
     def get(self, key: ChunkKey) -> int:
         """Returns the bit set of a key, 0 if there is none."""
-        return self.volume_of(key).get(key, 0)
+        mask = self._open.get(key, 0)
+        if mask or not self._closed:
+            return mask
+        return next(filter(None, (volume.get(key) for volume in self._closed)), 0)
 
     def get_each(self, keys: Sequence[ChunkKey]) -> list[int]:
         """Returns the bit set of each key, 0 if there is none."""
@@ -58,6 +65,27 @@ class KeyMap:
             return list(map(self._open.get, keys))
         found = list(map(self.volume_of(keys[0]).get, keys))
         return found if all(found) else self._find_rest(keys, found)
+
+    def spans(self, chain: Chain) -> Iterator[Span]:
+        """Yields the bit sets of a chain's keys, ending at the first key that has none."""
+        blob, key_bytes = chain
+        start, patience = 0, _PATIENCE
+        while start < len(blob):
+            mask = self.get(ChunkKey(blob[start : start + key_bytes]))
+            if not mask:
+                return
+            num_keys = 0
+            if patience and type(mask) is Stretch:
+                num_keys = mask.num_next(blob, start, key_bytes)
+                patience = min(_PATIENCE, patience + (1 if num_keys >= MIN_KEYS else -1))
+            if num_keys:
+                yield mask, num_keys
+            else:
+                block = blob[start : start + _BLOCK_KEYS * key_bytes]
+                found = self.get_prefix(split_keys(block, key_bytes))
+                num_keys, patience = len(found), _PATIENCE
+                yield from spans_of(found)
+            start += num_keys * key_bytes
 
     def volume_of(self, key: ChunkKey) -> Volume:
         """Returns the volume that a key is in, or belongs in."""
@@ -92,11 +120,12 @@ class KeyMap:
         """So many keys were put where `volume_of` said that belongs what is nowhere yet."""
         self._num_put += num_keys
 
-    def put_new(self, keys: Sequence[ChunkKey], mask: int) -> bool:
+    def put_new(self, keys: Sequence[ChunkKey], blob: bytes, mask: int) -> bool:
         """Sets the bit set of keys that have none, or returns False and does nothing.
 
         Args:
             keys: after `make_room` for them.
+            blob: the same keys.
             mask: an integer object that is nowhere in the map.
         """
         for volume in self._closed:
@@ -104,14 +133,40 @@ class KeyMap:
                 return False
         newest = self._open
         num_before = len(newest)
-        found = list(map(newest.setdefault, keys, repeat(mask)))  # one probe for each
+        masks = stretches(mask, blob, len(keys[0]))
+        found = list(map(newest.setdefault, keys, masks))  # one probe for each
         self._num_put += len(newest) - num_before
         if len(newest) - num_before == len(keys):
             return True
-        for key, known in zip(keys, found, strict=True):
-            if known is mask:  # so it was not there before
+        for key, put, known in zip(keys, masks, found, strict=True):
+            if known is put:  # so it was not there before
                 newest.pop(key, None)
         return False
+
+    def share(self, keys: Sequence[ChunkKey], blob: bytes) -> None:
+        """Lets keys that come one behind the other share stretches, where their bit sets agree.
+
+        Args:
+            keys: any.
+            blob: the same keys.
+        """
+        if len(keys) < MIN_KEYS or len(set(keys)) < len(keys):
+            return
+        start, key_bytes = 0, len(keys[0])
+        for mask, num_keys in spans_of(self.get_each(keys)):
+            end = start + num_keys
+            if mask and num_keys >= MIN_KEYS:
+                part = blob[start * key_bytes : end * key_bytes]
+                self._replace(keys[start:end], stretches(mask, part, key_bytes))
+            start = end
+
+    def _replace(self, keys: Sequence[ChunkKey], masks: Sequence[int]) -> None:
+        """Gives keys that have a bit set another object for it."""
+        for key, volume, mask in zip(keys, map(self.volume_finder(keys), keys), masks, strict=True):
+            known = volume[key]
+            if type(known) is Stretch:
+                known.cut(key)
+            volume[key] = mask
 
     def _settle(self, num_keys_max: int) -> None:
         sparse = min(self._closed, key=len)
@@ -133,3 +188,13 @@ class KeyMap:
                 if found[number] is None:
                     break
         return found
+
+
+def spans_of(found: Sequence[int | None]) -> Sequence[Span]:
+    """Returns what was found, with equal neighbours put together."""
+    if not found:
+        return ()
+    first = found[0]
+    if found.count(first) == len(found):  # a tenth of the time of looking at each
+        return ((first, len(found)),)
+    return [(mask, len(list(same))) for mask, same in groupby(found)]

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, NewType
+from typing import Annotated, NamedTuple, NewType
 
 import msgspec
 import numpy as np
@@ -32,6 +32,18 @@ _PROBE_BYTES = 1 << 20
 _FEW_KEYS = 256
 
 ShortText = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+
+
+class Chain(NamedTuple):
+    """Keys of one length, one behind the other, as they travel.
+
+    Attributes:
+        blob: a whole number of keys.
+        key_bytes: length of each.
+    """
+
+    blob: bytes
+    key_bytes: int
 
 
 class Namespace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -119,7 +131,7 @@ def check_keys(keys: Sequence[ChunkKey]) -> None:
         raise ArgumentError("keys", len(keys), "all keys of a request have the same length")
 
 
-def join_keys(keys: Iterable[ChunkKey]) -> tuple[bytes, int]:
+def join_keys(keys: Iterable[ChunkKey]) -> Chain:
     """Returns keys as one blob and the length of each.
 
     Raises:
@@ -127,7 +139,16 @@ def join_keys(keys: Iterable[ChunkKey]) -> tuple[bytes, int]:
     """
     listed = list(keys)
     check_keys(listed)
-    return b"".join(listed), len(listed[0]) if listed else _KEY_BYTES
+    return Chain(b"".join(listed), len(listed[0]) if listed else _KEY_BYTES)
+
+
+def check_chain(chain: Chain) -> None:
+    """Raises `ArgumentError` if a blob is no whole number of keys, or their length not allowed."""
+    blob, key_bytes = chain
+    if not MIN_KEY_BYTES <= key_bytes <= MAX_KEY_BYTES:
+        raise ArgumentError("key_bytes", key_bytes, "8 to 64 are allowed")
+    if len(blob) % key_bytes:
+        raise ArgumentError("keys", len(blob), f"no multiple of key_bytes = {key_bytes}")
 
 
 def split_keys(blob: bytes, key_bytes: int) -> list[ChunkKey]:
@@ -136,10 +157,7 @@ def split_keys(blob: bytes, key_bytes: int) -> list[ChunkKey]:
     Raises:
         ArgumentError: if the blob is no whole number of keys, or the key length is not allowed.
     """
-    if not MIN_KEY_BYTES <= key_bytes <= MAX_KEY_BYTES:
-        raise ArgumentError("key_bytes", key_bytes, "8 to 64 are allowed")
-    if len(blob) % key_bytes:
-        raise ArgumentError("keys", len(blob), f"no multiple of key_bytes = {key_bytes}")
+    check_chain(Chain(blob, key_bytes))
     num_keys = len(blob) // key_bytes
     if num_keys <= _FEW_KEYS:  # both ways take a third of the time of slicing
         return list(_unpacker(key_bytes, num_keys).unpack(blob))

@@ -14,7 +14,7 @@ from p2p.changes import Changes
 from p2p.group import Group
 from p2p.holders import Found, find_holders
 from p2p.holding import Holding
-from p2p.keys import ChunkKey, InstanceId
+from p2p.keys import ChunkKey, InstanceId, join_keys
 from p2p.layout import Layout
 from p2p.wire.messages import (
     AnyChange,
@@ -112,7 +112,7 @@ class Mirror:
 
     def find(self, keys: Sequence[ChunkKey], tenant: str, layout: Layout, now_s: float) -> Found:
         """Returns runs and holders of the longest prefix, as the controller would."""
-        return find_holders(self._group, keys, tenant, layout, now_s)
+        return find_holders(self._group, join_keys(keys), tenant, layout, now_s)
 
     def entries_of(self, instance: str) -> dict[tuple[str, ChunkKey], int]:
         """Returns the tier of each tenant and key of an instance, for checks."""

@@ -105,7 +105,7 @@ def shares_by_holder(group: Namespaced, keys: list[ChunkKey], tenant: str) -> Sh
     position = num_unheld = 0
     while position < len(keys):
         block = keys[position : position + _BLOCK_KEYS]
-        runs = group.directory.find_runs(block, tenant, everybody)
+        runs = group.directory.find_runs(join_keys(block), tenant, everybody)
         for run in runs:
             held = block[run.start : run.start + run.num_chunks]
             for member in group.members.values():

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from p2p.errors import ArgumentError
-from p2p.keys import ChunkKey, InstanceId, NamespaceId, split_keys
+from p2p.keys import ChunkKey, InstanceId, NamespaceId, join_keys, split_keys
 from p2p.wire.messages import (
     MAX_FINDINGS,
     Explain,
@@ -94,7 +94,8 @@ def _look(
     num_held = 0
     group = state.groups.get(namespace_id)
     if group is not None:
-        runs = group.directory.find_runs(keys, message.tenant, group.readable_mask(layout))
+        chain, readable = join_keys(keys), group.readable_mask(layout)
+        runs = group.directory.find_runs(chain, message.tenant, readable)
         num_held = sum(run.num_chunks for run in runs)
     question = Question(namespace_id, message.tenant, layout, first + num_held, keys[num_held:])
     return num_held, Inquiry(state, question, now_s).findings()

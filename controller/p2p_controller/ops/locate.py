@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from p2p.errors import ArgumentError
 from p2p.holders import find_holders
-from p2p.keys import InstanceId, NamespaceId, split_keys
+from p2p.keys import Chain, InstanceId, NamespaceId, check_chain
 from p2p.layout import Layout
 from p2p.wire.messages import Locate, Located, Refusal
 from p2p_controller.ops.ranks import with_counterparts
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 def locate(state: ControllerState, message: Locate, now_s: float) -> Located | Refusal:
     """Returns the runs of the longest prefix, each with the best of its holders."""
+    chain = Chain(message.keys, message.key_bytes)
     try:
-        keys = split_keys(message.keys, message.key_bytes)
+        check_chain(chain)
     except ArgumentError as error:
         return state.refuse_malformed(error.name, str(error))
     runs: tuple[HolderRun, ...] = ()
@@ -25,7 +26,7 @@ def locate(state: ControllerState, message: Locate, now_s: float) -> Located | R
     group = state.groups.get(NamespaceId(message.namespace))
     if group is not None:
         layout = _layout_of(state, message.instance)
-        runs, holders = find_holders(group, keys, message.tenant, layout, now_s)
+        runs, holders = find_holders(group, chain, message.tenant, layout, now_s)
     if message.rank is not None:
         ranked = with_counterparts(state, message, holders)
         if isinstance(ranked, Refusal):

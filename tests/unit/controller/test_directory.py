@@ -11,7 +11,8 @@ from p2p.changes import EVICT as EVICTS
 from p2p.changes import Changes
 from p2p.directory import Directory
 from p2p.holding import Holding
-from p2p.keys import ChunkKey, join_keys
+from p2p.keys import ChunkKey, join_keys, split_keys
+from p2p.stretch import Stretch
 from p2p.view_hash import VIEW_HASH_MASK, view_hash_of
 from p2p.wire.messages import EventKind
 from tests.unit.controller.instances import DEVICE, EVICT, HOST, key, keys
@@ -29,12 +30,16 @@ Entries = list[dict[tuple[str, ChunkKey], int]]
 Batch = list[tuple[int, int]]
 
 
-@pytest.fixture(autouse=True, scope="module", params=[12, 1 << 18])
-def max_put(request):
-    """Everything holds in one volume of the map, and in many."""
+@pytest.fixture(autouse=True, scope="module", params=[(12, 2), (1 << 18, 2), (1 << 18, 24)])
+def sizes(request):
+    """Everything holds in one volume of the map, and in many; with stretches, and without."""
+    max_put, min_keys = request.param
     with (
-        mock.patch("p2p.key_map._MAX_PUT", request.param),
+        mock.patch("p2p.key_map._MAX_PUT", max_put),
         mock.patch("p2p.key_map._SPARSE_KEYS", 2),
+        mock.patch("p2p.key_map.MIN_KEYS", min_keys),
+        mock.patch("p2p.stretch.MIN_KEYS", min_keys),
+        mock.patch("p2p.stretch.MAX_KEYS", 2 * min_keys),
     ):
         yield
 
@@ -92,7 +97,7 @@ def apply_all(changes: list[tuple[int, str, Batch]]) -> tuple[Directory, list[Ho
 def test_runs_are_those_of_a_naive_search(changes, asked, tenant, visible):
     directory, holdings, entries = apply_all(changes)
     visible_mask = sum(holdings[number].mask for number in visible)
-    runs = directory.find_runs(keys(*asked), tenant, visible_mask)
+    runs = directory.find_runs(join_keys(keys(*asked)), tenant, visible_mask)
     found = [
         (
             run.start,
@@ -103,6 +108,26 @@ def test_runs_are_those_of_a_naive_search(changes, asked, tenant, visible):
     ]
     assert found == naive_runs(entries, keys(*asked), tenant, visible)
     assert all(run.mask.bit_count() == len(who) for run, (*_, who) in zip(runs, found, strict=True))
+
+
+@given(CHANGES, st.integers(0, 4))
+@settings(max_examples=200, deadline=None)
+def test_a_stretch_names_only_keys_that_have_it(changes, number):
+    directory, holdings, _ = apply_all(changes)
+    _check_stretches(directory)
+    directory.discard(holdings[number])
+    while directory.must_sweep:
+        directory.sweep(3)
+        _check_stretches(directory)
+
+
+def _check_stretches(directory: Directory) -> None:
+    for masks in directory._masks_by_tenant.values():
+        mask_by_key = dict(masks.items())
+        for mask in mask_by_key.values():
+            named = split_keys(mask.blob, 32) if isinstance(mask, Stretch) else []
+            assert all(mask_by_key[key] is mask for key in named)
+            assert len(set(named)) == len(named)
 
 
 @given(CHANGES)
@@ -175,7 +200,7 @@ def test_a_directory_that_lost_everything_is_empty():
     apply(directory, holding, "acme", [(DEVICE, number) for number in (1, 2, 3)])
     apply(directory, holding, "acme", [(EVICT, number) for number in (3, 1, 2)])
     assert directory.num_keys == 0
-    assert directory.find_runs(keys(1), "acme", holding.mask) == []
+    assert directory.find_runs(join_keys(keys(1)), "acme", holding.mask) == []
 
 
 def test_equal_sets_of_holders_are_one_object():
@@ -196,9 +221,8 @@ def test_sharing_of_sets_is_bounded(monkeypatch):
         apply(directory, holding, "", [(DEVICE, n) for n in range(number + 1)])
         assert len(directory._shared_masks) <= 5
     everybody = sum(holding.mask for holding in holdings)
-    assert [run.num_chunks for run in directory.find_runs(keys(*range(6)), "", everybody)] == [
-        1
-    ] * 6
+    runs = directory.find_runs(join_keys(keys(*range(6))), "", everybody)
+    assert [run.num_chunks for run in runs] == [1] * 6
 
 
 def test_the_directory_and_the_wire_agree_on_what_evicts() -> None:

@@ -489,6 +489,9 @@ def test_the_directory_equals_dicts_of_sets():
         mock.patch("p2p_controller.feed.HISTORY_EVENTS", 2),
         mock.patch("p2p.key_map._MAX_PUT", 12),
         mock.patch("p2p.key_map._SPARSE_KEYS", 2),
+        mock.patch("p2p.key_map.MIN_KEYS", 2),
+        mock.patch("p2p.stretch.MIN_KEYS", 2),
+        mock.patch("p2p.stretch.MAX_KEYS", 3),
     ):
         run_machine()
 

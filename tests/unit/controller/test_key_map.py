@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from p2p.key_map import _MAX_PUT, KeyMap
-from p2p.keys import ChunkKey
+from p2p.keys import ChunkKey, join_keys
 
 LARGEST_TABLE = sys.getsizeof(dict.fromkeys(range(_MAX_PUT)))
 
@@ -21,7 +21,23 @@ def keys(*numbers: int) -> list[ChunkKey]:
 
 def put(masks: KeyMap, numbers: list[int], mask: int) -> bool:
     masks.make_room(len(numbers))
-    return masks.put_new(keys(*numbers), mask + 0)
+    chain = join_keys(keys(*numbers))
+    return masks.put_new(keys(*numbers), chain.blob, mask + 0)
+
+
+def found(masks: KeyMap, *numbers: int) -> list[int]:
+    spans = list(masks.spans(join_keys(keys(*numbers))))
+    return [mask for mask, count in spans for _ in range(count) if mask]
+
+
+class CountingDict(dict[ChunkKey, int]):
+    """A dict that counts its probes."""
+
+    num_probes = 0
+
+    def get(self, *arguments):
+        self.num_probes += 1
+        return super().get(*arguments)
 
 
 @pytest.fixture
@@ -41,6 +57,7 @@ def test_a_prefix_is_found_across_volumes_up_to_the_first_key_that_is_nowhere():
     assert list(masks.get_prefix(keys(*range(48))))[:33] == [*wanted, None]
     assert masks.get_each(keys(7, 8, 35)) == [1000, 1001, 0]
     assert masks.get_prefix(keys(99, 1))[0] is None
+    assert found(masks, *range(48)) == wanted
 
 
 @pytest.mark.usefixtures("small")
@@ -81,3 +98,41 @@ def test_keys_that_come_and_go_leave_few_small_volumes():
     volumes = (masks._open, *masks._closed)
     assert len(volumes) <= 3
     assert max(map(sys.getsizeof, volumes)) <= LARGEST_TABLE
+
+
+def test_a_chain_that_was_put_in_order_takes_a_probe_for_each_stretch():
+    masks = KeyMap()
+    volume = masks._open = CountingDict()
+    assert put(masks, [*range(1000)], 1000)
+    volume.num_probes = 0
+    assert found(masks, *range(300, 700)) == [1000] * 400
+    assert volume.num_probes == 4  # stretches of 125 keys
+    volume.num_probes = 0
+    assert found(masks, *range(10, 60), *range(5000, 5050)) == [1000] * 50
+    assert volume.num_probes == 2
+
+
+def test_a_chain_that_was_put_in_another_order_is_found_as_well():
+    masks, numbers = KeyMap(), [*range(0, 1000, 2), *range(1, 1000, 2)]
+    assert put(masks, numbers, 1000)
+    assert found(masks, *range(1000), 2000) == [1000] * 1000
+
+
+def test_keys_that_get_the_same_set_later_share_stretches_then():
+    masks = KeyMap()
+    for number in range(200):
+        assert put(masks, [number], 1000)
+    volume = masks._open = CountingDict(masks._open)
+    masks.share(keys(*range(100)), join_keys(keys(*range(100))).blob)
+    volume.num_probes = 0
+    assert found(masks, *range(100)) == [1000] * 100
+    assert volume.num_probes == 1
+    assert found(masks, *range(200)) == [1000] * 200
+
+
+def test_keys_that_come_twice_share_nothing():
+    masks, numbers = KeyMap(), [*range(50), 0]
+    assert put(masks, numbers[:50], 1000)
+    before = [id(mask) for _, mask in masks.items()]
+    masks.share(keys(*numbers), join_keys(keys(*numbers)).blob)
+    assert [id(mask) for _, mask in masks.items()] == before

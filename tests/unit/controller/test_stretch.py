@@ -1,0 +1,77 @@
+"""What a stretch says of a chain is true, whatever its keys look like and whatever was cut off."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p2p.keys import ChunkKey, join_keys, split_keys
+from p2p.stretch import MAX_KEYS, MIN_KEYS, Stretch, stretches
+
+KEY_BYTES = 8
+ALIKE = st.text("ab", min_size=KEY_BYTES, max_size=KEY_BYTES).map(str.encode)
+ROWS = st.lists(ALIKE, min_size=1, max_size=12, unique=True)
+
+
+def row(*numbers: int) -> bytes:
+    return b"".join(number.to_bytes(KEY_BYTES, "big") for number in numbers)
+
+
+def stretch(blob: bytes) -> Stretch:
+    made = Stretch(1)
+    made.blob = blob
+    return made
+
+
+@given(ROWS, st.lists(ALIKE, max_size=3), st.data())
+def test_the_next_keys_are_those_of_the_stretch(keys, others, data):
+    """Also where a piece of two keys looks like a third one."""
+    first = data.draw(st.integers(0, len(keys) - 1))
+    last = data.draw(st.integers(first + 1, len(keys)))
+    cut = data.draw(st.sampled_from([b"", *keys]))
+    made = stretch(b"".join(keys))
+    if cut:
+        made.cut(cut)
+    left = split_keys(made.blob, KEY_BYTES)
+    assert left == keys[: len(left)]
+    assert cut not in left
+    chain = [*others, *keys[first:last], *others]
+    num = made.num_next(b"".join(chain), len(others) * KEY_BYTES, KEY_BYTES)
+    assert chain[len(others) : len(others) + num] == left[first : first + num]
+
+
+def test_a_chain_is_followed_to_its_end_to_that_of_the_stretch_or_to_where_they_part():
+    made = stretch(row(*range(100)))
+    assert made.num_next(row(*range(10, 60)), 0, KEY_BYTES) == 50
+    assert made.num_next(row(*range(60, 160)), 0, KEY_BYTES) == 40
+    assert made.num_next(row(7, 7, *range(60, 160)), 2 * KEY_BYTES, KEY_BYTES) == 40
+    for parting in range(1, 50):
+        chain = row(*range(20, 20 + parting), *range(500, 550))
+        assert made.num_next(chain, 0, KEY_BYTES) == parting
+
+
+def test_what_gets_another_set_is_cut_off_with_what_is_behind():
+    made = stretch(row(*range(100)))
+    made.cut(row(90))
+    assert made.blob == row(*range(90))
+    made.cut(row(95))
+    assert made.blob == row(*range(90))
+    made.cut(row(0))
+    assert made.blob == b""
+
+
+def test_keys_share_objects_of_about_the_same_size():
+    num_keys = 2 * MAX_KEYS + 1
+    blob = row(*range(num_keys))
+    objects = stretches(1 << 40, blob, KEY_BYTES)
+    assert objects == [1 << 40] * num_keys
+    made = list(dict.fromkeys(map(id, objects)))
+    sizes = [sum(id(one) == which for one in objects) for which in made]
+    assert len(sizes) == 3
+    assert max(sizes) - min(sizes) <= 1
+    shared = {id(one): one.blob for one in objects if isinstance(one, Stretch)}
+    assert b"".join(shared.values()) == blob
+
+
+def test_few_keys_share_a_plain_number():
+    keys = [ChunkKey(row(number)) for number in range(MIN_KEYS - 1)]
+    mask = 1 << 40
+    assert all(one is mask for one in stretches(mask, join_keys(keys).blob, KEY_BYTES))
