@@ -41,11 +41,7 @@ def open_adaptive(
     if shape is not None and settings.calibration == "budget":
         budget_s = settings.budget_s(device)
         _measure_missing(file, list(copiers), layout_kind(shape), device, budget_s)
-    known = {
-        (kind, way): file.load(device_key(device), kind, way)
-        for kind in LayoutKind
-        for way in directions(device)
-    }
+    known = file.load_all(device_key(device))
     for name in _measured_slow_ones(known):
         if device != "cpu" or _is_loaded(name):
             _add(copiers, memory, name)
@@ -74,7 +70,8 @@ def _measure_missing(
     """
     end, key = time.monotonic() + budget_s, device_key(device)
     ways = directions(device)
-    if not any(_missing(file.load(key, kind, way), names) for way in ways):
+    known = file.load_all(key)
+    if not any(_missing(known[kind, way], names) for way in ways):
         return
     calibration = Calibration(device)
     try:

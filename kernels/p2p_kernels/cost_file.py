@@ -12,6 +12,8 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from itertools import product
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TypeAlias
@@ -46,9 +48,16 @@ class CostFile:
 
     def load(self, device: str, kind: LayoutKind, direction: Direction) -> Costs:
         """Returns the costs that were measured, empty if none were."""
-        case = f"{kind}/{direction}"
-        kept = self._read().devices.get(device, {}).get(case, {})
-        return kept | self._own.get((device, case), {})
+        return self.load_all(device).get((kind, direction), {})
+
+    def load_all(self, device: str) -> dict[tuple[LayoutKind, Direction], Costs]:
+        """Returns the costs of a device by kind and direction; reads the file once."""
+        kept = self._read().devices.get(device, {})
+        found = {}
+        for kind, direction in product(LayoutKind, Direction):
+            case = f"{kind}/{direction}"
+            found[kind, direction] = kept.get(case, {}) | self._own.get((device, case), {})
+        return found
 
     def save(self, device: str, kind: LayoutKind, direction: Direction, costs: Costs) -> None:
         """Adds costs; those of the same implementations before are replaced.
@@ -76,11 +85,20 @@ class CostFile:
         Raises:
             TimeoutError: it was not this process's turn in time.
         """
-        if self.path is None or not _can_write(self.path.parent):
+        descriptor = None
+        if self.path is not None:
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                descriptor = _lock(self.path.with_suffix(".measuring"), wait_s)
+            except TimeoutError:
+                raise
+            except OSError as error:  # a folder that cannot be written, another user's lock
+                _log.info("others may measure kernels at the same time: %s", error)
+        try:
             yield
-            return
-        with _locked(self.path.with_suffix(".measuring"), wait_s):
-            yield
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
 
     def _read(self) -> _File:
         if self.path is not None:
@@ -89,16 +107,14 @@ class CostFile:
             except FileNotFoundError:
                 pass
             except (OSError, ValueError, RecursionError) as error:
-                _log.warning("costs of kernels in %s are ignored: %s", self.path, error)
+                _warn_once(self.path, str(error))
         return _File(_VERSION, {})
 
 
-def _can_write(folder: Path) -> bool:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return False
-    return os.access(folder, os.W_OK)
+@cache
+def _warn_once(path: Path, problem: str) -> None:
+    """Says what is wrong with a file, once in a process: it is read for every cache and layer."""
+    _log.warning("costs of kernels in %s are ignored: %s", path, problem)
 
 
 def _decoded(content: bytes) -> _File:
@@ -126,12 +142,27 @@ def _locked(path: Path, wait_s: float) -> Iterator[None]:
     Raises:
         TimeoutError: another held it for too long.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    descriptor = _lock(path, wait_s)
     try:
-        _wait_for_lock(descriptor, path, wait_s)
         yield
     finally:
         os.close(descriptor)
+
+
+def _lock(path: Path, wait_s: float) -> int:
+    """Returns a descriptor that holds the lock until it is closed.
+
+    Raises:
+        TimeoutError: another held it for too long.
+        OSError: there can be no such file.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        _wait_for_lock(descriptor, path, wait_s)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _wait_for_lock(descriptor: int, path: Path, wait_s: float) -> None:

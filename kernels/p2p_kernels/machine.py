@@ -2,6 +2,7 @@
 
 import os
 import sys
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -29,6 +30,7 @@ def synchronize(device: str) -> None:
         torch.get_device_module(device).synchronize(device)
 
 
+@cache
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -38,6 +40,7 @@ def _processor() -> str:
     return names[0] if names else os.uname().machine
 
 
+@cache  # reading it takes 3 ms
 def _version(package: str) -> str:
     """Returns what is installed, without importing it."""
     try:

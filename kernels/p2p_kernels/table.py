@@ -67,6 +67,8 @@ def cost_table(
 
 def _cell(name: str, costs: Costs, work: Work) -> str:
     plain, seconds = costs.get(PLAIN_COPY), costs[name].seconds(work)
+    if not seconds:  # nobody measured that: the file was written by hand
+        return "-"
     speed = f"{work.bytes / seconds / 1e9:.2f}"
     if plain is None or name == PLAIN_COPY:
         return speed

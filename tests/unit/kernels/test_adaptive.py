@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -396,6 +398,36 @@ def test_where_the_file_is(tmp_path):
     assert at_home.parts[-3:] == (".cache", "p2p", "kernels.json")
 
 
+def test_without_a_home_costs_are_kept_nowhere(monkeypatch):
+    def nobody():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", nobody)
+    assert cost_path(KernelSettings(), {}) is None
+    assert cost_path(KernelSettings(), {"XDG_CACHE_HOME": "/cache"}) == Path(
+        "/cache/p2p/kernels.json"
+    )
+
+
+@pytest.mark.parametrize("text", ["~nobody-of-this-name/costs", ".", "/", "a\0b"])
+def test_a_cost_file_that_cannot_be_is_refused(text):
+    with pytest.raises(ConfigError, match=r"^kernels\.cost_file = "):
+        KernelSettings(cost_file=text).check()
+
+
+def test_a_cache_of_many_layers_opens_at_once(monkeypatch, tmp_path):
+    """The file is read once for each layer, and versions of packages not again: that took 30 ms."""
+    reads, versions = [], []
+    read, version = CostFile._read, metadata.version
+    memory, settings = _memory(), _settings(tmp_path / "kernels.json", calibration="off")
+    PagedCache(memory, CHUNK, settings=settings)
+    monkeypatch.setattr(CostFile, "_read", lambda file: reads.append(file) or read(file))
+    monkeypatch.setattr(metadata, "version", lambda name: versions.append(name) or version(name))
+    for _ in range(10):
+        PagedCache(memory, CHUNK, settings=settings)
+    assert (len(reads), versions) == (10, [])
+
+
 def _run(*arguments, **environ):
     paths = {
         "PYTHONPATH": os.pathsep.join(sys.path),
@@ -421,6 +453,9 @@ def test_the_table(tmp_path):
     assert lines["chosen"].split()[1:] == ["numpy"] * 4
     assert "scatter, blocks" in done.stdout
     assert done.stdout.count("not measured") == 5
+    CostFile(path).save(device_key("cpu"), LayoutKind.ROWS, Direction.SCATTER, {"numpy": Cost()})
+    done = _run("-m", "p2p_kernels", P2P_KERNELS_COST_FILE=str(path))
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow

@@ -122,6 +122,25 @@ def test_costs_may_be_kept_nowhere(tmp_path, caplog):
     assert "are not kept" in caplog.text
 
 
+@pytest.mark.parametrize("suffix", [".measuring", ".lock"])
+def test_a_lock_that_cannot_be_had_stops_nobody(tmp_path, suffix):
+    """As one that another user made, or on a file system that has none."""
+    file = CostFile(tmp_path / "kernels.json")
+    (tmp_path / f"kernels{suffix}").mkdir()
+    with file.turn(0.0):
+        file.save("cpu", *GATHER, {"numpy": Cost(1)})
+    assert file.load("cpu", *GATHER) == {"numpy": Cost(1)}
+
+
+def test_a_damaged_file_is_spoken_of_once(tmp_path, caplog):
+    """It is read for every cache that is opened, and for every layer of one."""
+    path = tmp_path / "kernels.json"
+    path.write_bytes(b"{")
+    for _ in range(3):
+        assert CostFile(path).load("cpu", *GATHER) == {}
+    assert len(caplog.records) == 1
+
+
 def _save_many(path, name, count):
     file = CostFile(path)
     for number in range(count):
