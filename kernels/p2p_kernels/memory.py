@@ -1,8 +1,9 @@
 """An engine's cache tensors, described as pages.
 
 The axes of a tensor are named by letters, in the order of its shape: L layers, K K-or-V, B blocks,
-P tokens per block, H heads, D head dim; X is an opaque block's content, whatever axes it has. The
-strides are the tensor's own, so permuted and padded tensors need nothing special.
+P tokens per block, H heads, D head dim; X is an opaque block's content, whatever axes it has, or
+behind H the content of each head. The strides are the tensor's own, so permuted and padded tensors
+need nothing special.
 """
 
 import sys
@@ -216,7 +217,7 @@ def _check_axes(tensor: _Strided, axes: str) -> str:
     """Returns the letters that name one axis each."""
     letters, num_axes = axes.removesuffix("X"), len(tensor.shape)
     is_opaque = letters != axes
-    allowed, needed = ("LKB", "B") if is_opaque else ("LKBPHD", "BPD")
+    allowed, needed = ("LKBH", "B") if is_opaque else ("LKBPHD", "BPD")
     if len(set(letters)) != len(letters) or not set(needed) <= set(letters) <= set(allowed):
         reason = f"each axis is one of {allowed}, at most once, and {needed} are always there"
         raise ArgumentError("axes", axes, reason)

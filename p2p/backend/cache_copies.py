@@ -39,7 +39,8 @@ class CacheDescription:
         tensors: one per layer, K and V of every layer as pairs, or one for all layers.
         axes: a letter for each axis of a tensor, such as `PageAxes.KV_FIRST_NHD`.
         implementation: forces the kernels' implementation.
-        heads: which heads of a canonical chunk the cache has, and where; None for all.
+        heads: which heads of a chunk the cache has, and where; None for all. An opaque chunk has
+            heads where the axes name them, such as ``BHX``: ``[layer][head][block][byte]``.
     """
 
     tensors: Tensors
@@ -149,9 +150,23 @@ def _chunk_of(layout: Layout, memory: PageMemory, heads: HeadRange | None) -> Ch
     if heads is None:
         return ChunkSpec.for_layout(layout, memory.spec)
     if layout.byte_order is ByteOrder.OPAQUE:
-        raise ArgumentError("heads", heads, "opaque chunks move whole")
+        return _opaque_heads(layout, memory, heads)
     sliced = msgspec.structs.replace(layout, num_kv_heads=memory.spec.num_heads, tensor_parallel=1)
     cut = ChunkSpec.for_layout(sliced, memory.spec)
     return ChunkSpec.canonical(
         cut.num_planes, layout.heads_per_rank, cut.chunk_tokens, cut.head_dim, cut.item_bytes
     )
+
+
+def _opaque_heads(layout: Layout, memory: PageMemory, heads: HeadRange) -> ChunkSpec:
+    """Returns an opaque chunk of all heads, each of which an engine has packed by itself."""
+    page = memory.spec
+    per_head = layout.chunk_bytes // layout.heads_per_rank
+    blocks_per_chunk = layout.chunk_tokens // layout.block_tokens
+    chunk = ChunkSpec.canonical(
+        len(page.planes), layout.heads_per_rank, blocks_per_chunk, page.row_bytes, 1
+    )
+    if page.block_tokens != 1 or chunk.chunk_bytes != per_head * layout.heads_per_rank:
+        reason = f"opaque chunks move whole, or by heads of {per_head} bytes that axes name: BHX"
+        raise ArgumentError("heads", heads, reason)
+    return chunk

@@ -120,12 +120,13 @@ class P2PConnector(KVConnectorBase_V1, SupportsHMA):
         self._worker.before_step(_orders(kv_connector_metadata))
 
     def start_load_kv(self, forward_context: "ForwardContext", **kwargs: Any) -> None:
-        """Starts this step's loads; within a step, they are over when this returns."""
+        """Starts this step's loads; for those within the step, its layers wait."""
         del forward_context, kwargs
         self._worker.start_loads(_orders(self._get_connector_metadata()))
 
     def wait_for_layer_load(self, layer_name: str) -> None:
-        """Does nothing: what a step needs was loaded before its first layer."""
+        """Waits until this step's loads have reached a layer; later ones are still copied."""
+        self._worker.wait_for_layer(layer_name)
 
     def save_kv_layer(
         self,
@@ -218,6 +219,20 @@ class P2PConnector(KVConnectorBase_V1, SupportsHMA):
     def get_kv_connector_stats(self) -> KVConnectorStats | None:
         """Returns what has been counted since the last step; the scheduler counts for all."""
         return None if self._scheduler_side is None else self._scheduler_side.take_stats()
+
+    @classmethod
+    def get_required_kvcache_layout(cls, vllm_config: VllmConfig) -> str | None:
+        """Returns the layout in which each head of a block is one span, so that heads are shared.
+
+        None for latent caches, which have one. vLLM keeps its own where a backend cannot.
+        """
+        model = vllm_config.model_config
+        return None if model is None or model.use_mla else "LBHNC"
+
+    @classmethod
+    def requires_piecewise_for_cudagraph(cls, extra_config: dict[str, Any]) -> bool:
+        """Whether layers wait for loads, so that one graph of all layers cannot be captured."""
+        return extra_config.get("load") == "step"
 
     @classmethod
     def build_kv_connector_stats(

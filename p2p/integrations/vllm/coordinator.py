@@ -6,11 +6,12 @@ One caller at a time, the scheduler's thread. No I/O, no threads; what takes lon
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from p2p.integrations.vllm.fabric import Fabric
 from p2p.integrations.vllm.lookups import Lookup, Lookups, Wanted
 from p2p.integrations.vllm.orders import LoadOrder, PoolOrder, RankReport, SaveOrder, StepOrders
+from p2p.integrations.vllm.prefill import PrefillTimer
 from p2p.integrations.vllm.saves import SaveLimits, Saves
 from p2p.integrations.vllm.summary import Summary, summary_of
 
@@ -61,6 +62,21 @@ class Computed:
     blocks: Sequence[int]
 
 
+class Work(NamedTuple):
+    """How much a step computes.
+
+    Attributes:
+        num_prompt_tokens: tokens of prompts.
+        num_tokens: with those of answers.
+    """
+
+    num_prompt_tokens: int = 0
+    num_tokens: int = 0
+
+
+_NO_WORK = Work()
+
+
 @dataclass(frozen=True, slots=True)
 class Ending:
     """What vLLM is told when a request ends.
@@ -88,7 +104,10 @@ class Coordinator:
     """
 
     def __init__(self, fabric: Fabric, sharing: Sharing, clock: Callable[[], float]) -> None:
+        self._fabric = fabric
         self._sharing = sharing
+        self._clock = clock
+        self._prefill = PrefillTimer()
         self.counters: Counter[str] = Counter()
         self.fetch_seconds: deque[float] = deque(maxlen=4096)
         self._lookups = Lookups(
@@ -99,6 +118,7 @@ class Coordinator:
         self._saves = Saves(fabric, limits, self.counters)
         self._num_computed_by_request: dict[str, int] = {}
         self._loading: dict[str, FetchResult] = {}
+        self._num_loaded: Counter[str] = Counter()
         self._loads: list[LoadOrder] = []
         self._awaited: list[str] = []
         self._has_waited = False
@@ -157,8 +177,10 @@ class Coordinator:
         local = summary.local_chunks * self._sharing.chunk_tokens if summary else 0
         return min(local, num_external)
 
-    def step(self, computed: Iterable[Computed], preempted: Iterable[str]) -> StepOrders:
-        """Returns what the workers have to do in this step."""
+    def step(
+        self, computed: Iterable[Computed], preempted: Iterable[str], work: Work = _NO_WORK
+    ) -> StepOrders:
+        """Returns what the workers have to do in this step, of which ``work`` is measured."""
         self._saves.settle()
         self._has_waited = False
         loads, self._loads = tuple(self._loads), []
@@ -172,6 +194,7 @@ class Coordinator:
             preempted=given_away,
             awaited=awaited,
             pool=self._sharing.pool if loads or saves else None,
+            timed=self._timed(work, loads),
         )
 
     def loaded(self, request_ids: Iterable[str]) -> None:
@@ -187,6 +210,12 @@ class Coordinator:
         """Ranks tell what became of orders."""
         for done in report.saves:
             self._saves.confirm(done)
+        for request_id in report.loads:
+            self._confirm_load(request_id)
+        for number in report.timed:
+            measured = self._prefill.ended(number, self._clock())
+            if measured is not None:
+                self._fabric.report_prefill(measured.num_tokens, measured.seconds)
         self.counters["load_failures"] += report.num_load_failures
         self.counters["load_us"] += round(report.load_s * 1e6)
         self.counters["save_us"] += round(report.save_s * 1e6)
@@ -201,6 +230,20 @@ class Coordinator:
         if is_kept:
             self._awaited.append(request_id)
         return Ending(is_kept, self._summaries.pop(request_id, None))
+
+    def _timed(self, work: Work, loads: Sequence[LoadOrder]) -> int:
+        """Returns the number of a step that tells how fast prompts are computed; 0 for others."""
+        is_loading = bool(loads) and self._sharing.num_kept_back > 0
+        if is_loading:
+            return 0
+        return self._prefill.began(work.num_prompt_tokens, work.num_tokens, self._clock())
+
+    def _confirm_load(self, request_id: str) -> None:
+        """One rank is through with a load within a step."""
+        self._num_loaded[request_id] += 1
+        if self._num_loaded[request_id] >= self._sharing.num_ranks:
+            del self._num_loaded[request_id]
+            self.loaded([request_id])
 
     def _patience_left(self, patience_s: float) -> float:
         left_s = 0.0 if self._has_waited else patience_s

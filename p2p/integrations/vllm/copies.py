@@ -1,7 +1,8 @@
 """A worker's half of the connector, without vLLM: copies between the paged cache and the pool.
 
-Copies run one after the other on a thread of their own, so a step waits for one only where it has
-to: before blocks are given to somebody else. What is over is collected by the steps that follow.
+Loads run one after the other on a thread of their own, and saves on another, so a step waits for
+one only where it has to: before blocks are given to somebody else, and before a layer that is
+loaded within the step. What is over is collected by the steps that follow.
 """
 
 import logging
@@ -11,36 +12,14 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
-from p2p.agent.shared_arena import attach
 from p2p.errors import P2PError
+from p2p.integrations.vllm.layer_gate import LayerGate
 from p2p.integrations.vllm.orders import LoadOrder, PoolOrder, RankReport, SaveDone, SaveOrder
-from p2p.kernels import SKIP_BLOCK, PagedCache, Slot
+from p2p.integrations.vllm.rank_cache import RankCache
+from p2p.kernels import SKIP_BLOCK, DeviceEvent
 
 logger = logging.getLogger(__name__)
 Clock = Callable[[], float]
-
-
-class Shards:
-    """The shards of one rank in a mapped pool.
-
-    Args:
-        pool: to map.
-        rank: whose shards.
-
-    Raises:
-        MemoryUnavailableError: the pool cannot be mapped here.
-    """
-
-    def __init__(self, pool: PoolOrder, rank: int) -> None:
-        self._bytes = attach(pool.file)
-        self._slot_bytes = pool.slot_bytes
-        self._shard_bytes = pool.layout.chunk_bytes
-        self._offset = rank * self._shard_bytes
-
-    def of_slots(self, slots: Iterable[int]) -> list[Slot]:
-        """Returns the bytes of this rank's shard in each slot."""
-        starts = [slot * self._slot_bytes + self._offset for slot in slots]
-        return [self._bytes[start : start + self._shard_bytes] for start in starts]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,27 +40,33 @@ class Collected:
 
 
 class Copies:
-    """All copies of one rank. The engine's thread calls; one other thread copies.
+    """All copies of one rank. The engine's thread calls; two other threads copy.
 
     Args:
         rank: tensor-parallel rank.
-        open_cache: wraps the engine's tensors, once the layout is known.
+        open_cache: wraps the engine's tensors and maps the pool, once that is known.
+        record: returns an event behind what the engine's thread has queued on its device.
         clock: in seconds.
     """
 
     def __init__(
         self,
         rank: int,
-        open_cache: Callable[[PoolOrder], PagedCache],
+        open_cache: Callable[[PoolOrder], RankCache],
+        record: Callable[[], DeviceEvent],
         clock: Clock = time.monotonic,
     ) -> None:
         self._rank = rank
         self._open_cache = open_cache
+        self._record = record
         self._clock = clock
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="p2p-copies")
+        self._loads, self._saves = (
+            ThreadPoolExecutor(1, thread_name_prefix=name) for name in ("p2p-loads", "p2p-saves")
+        )
         self._lock = threading.Lock()
-        self._ends: tuple[Shards, PagedCache] | None = None
-        self._pool: PoolOrder | None = None
+        self._opening = threading.Lock()
+        self._cache: RankCache | None = None
+        self._gate: LayerGate | None = None
         self._saves_by_request: dict[str, set[Future[None]]] = {}
         self._awaited: set[str] = set()
         self._loaded: set[str] = set()
@@ -90,24 +75,29 @@ class Copies:
 
     def submit_loads(self, orders: Sequence[LoadOrder], pool: PoolOrder) -> None:
         """Starts loads."""
-        self._pool = pool
+        after = self._record()
         for order in orders:
-            self._thread.submit(self._load, order)
+            self._loads.submit(self._load, order, pool, after)
 
     def submit_saves(self, orders: Sequence[SaveOrder], pool: PoolOrder) -> None:
-        """Starts saves of blocks whose KV is there."""
-        self._pool = pool
+        """Starts saves of blocks whose KV is there, or queued on the device."""
+        after = self._record()
         for order in orders:
-            save = self._thread.submit(self._save, order)
+            save = self._saves.submit(self._save, order, pool, after)
             self._saves_by_request.setdefault(order.request, set()).add(save)
 
-    def load_now(self, orders: Sequence[LoadOrder], pool: PoolOrder) -> None:
-        """Loads before it returns; nothing but failures is reported of it."""
-        self._pool = pool
-        loads = [self._thread.submit(self._load, order) for order in orders]
-        wait(loads)
-        with self._lock:
-            self._loaded.difference_update(order.request for order in orders)
+    def submit_layers(self, orders: Sequence[LoadOrder], pool: PoolOrder) -> None:
+        """Starts loads layer by layer, for the step that is about to be computed.
+
+        `wait_layer` lets it go on, and `collect` waits for what is left.
+        """
+        self._gate = LayerGate()
+        self._loads.submit(self._load_layers, tuple(orders), pool, self._record(), self._gate)
+
+    def wait_layer(self, layer: int) -> None:
+        """Returns once what this step loads of a layer is there, or has failed."""
+        if self._gate is not None:
+            self._gate.wait(layer)
 
     def wait_saves(self, request_ids: Iterable[str]) -> None:
         """Returns once no save reads the blocks of these requests any more."""
@@ -121,6 +111,9 @@ class Copies:
 
     def collect(self) -> Collected:
         """Returns what is over, once."""
+        if self._gate is not None:
+            self._gate.wait_over()
+            self._gate = None
         for request_id in [each for each, saves in self._saves_by_request.items() if _over(saves)]:
             del self._saves_by_request[request_id]
         unread = frozenset(self._awaited - self._saves_by_request.keys())
@@ -134,55 +127,66 @@ class Copies:
 
     def close(self) -> None:
         """Waits for what was started."""
-        self._thread.shutdown(wait=True)
+        self._loads.shutdown(wait=True)
+        self._saves.shutdown(wait=True)
 
-    # ------------------------------------------------------------------ on the copying thread
+    # ------------------------------------------------------------------ on the copying threads
 
-    def _load(self, order: LoadOrder) -> None:
-        began_s = self._clock()
-        failed: list[int] = []
+    def _load(self, order: LoadOrder, pool: PoolOrder, after: DeviceEvent) -> None:
+        began_s, num_bytes, failed = self._clock(), 0, _blocks_of([order])
         try:
-            shards, cache = self._opened()
-            cache.scatter(shards.of_slots(order.slots), order.blocks)
+            num_bytes = self._opened(pool).load(order, after)
+            failed = set()
         except P2PError:
             logger.exception("load of %s failed: %d blocks", order.request, len(order.blocks))
-            failed = [block for block in order.blocks if block != SKIP_BLOCK]
-        self._note(
-            RankReport(
+        finally:
+            report = RankReport(
                 num_load_failures=bool(failed),
-                load_bytes=0 if failed else self._num_bytes(order.slots),
+                load_bytes=num_bytes,
                 load_s=self._clock() - began_s,
-            ),
-            failed,
-            order.request,
-        )
+            )
+            self._note(report, failed, order.request)
 
-    def _save(self, order: SaveOrder) -> None:
-        began_s = self._clock()
-        is_stored = True
+    def _load_layers(
+        self, orders: Sequence[LoadOrder], pool: PoolOrder, after: DeviceEvent, gate: LayerGate
+    ) -> None:
+        began_s, num_bytes, failed = self._clock(), 0, _blocks_of(orders)
+        requests = tuple(order.request for order in orders)
         try:
-            shards, cache = self._opened()
-            cache.gather(order.blocks, shards.of_slots(order.slots))
+            num_bytes = self._opened(pool).load_layers(orders, after, gate.open_next)
+            failed = set()
+        except P2PError:
+            logger.exception("loads of %s failed: %d blocks", requests, len(failed))
+        finally:
+            report = RankReport(
+                loads=requests,
+                num_load_failures=len(requests) if failed else 0,
+                load_bytes=num_bytes,
+                load_s=self._clock() - began_s,
+            )
+            self._note(report, failed)
+            gate.open_all()
+
+    def _save(self, order: SaveOrder, pool: PoolOrder, after: DeviceEvent) -> None:
+        began_s, num_bytes, is_stored = self._clock(), 0, False
+        try:
+            num_bytes = self._opened(pool).save(order, after)
+            is_stored = True
         except P2PError:
             logger.exception("save of %s failed: %d chunks", order.request, len(order.slots))
-            is_stored = False
-        self._note(
-            RankReport(
+        finally:
+            report = RankReport(
                 saves=(SaveDone(order.number, self._rank, is_stored),),
-                save_bytes=self._num_bytes(order.slots) if is_stored else 0,
+                save_bytes=num_bytes,
                 save_s=self._clock() - began_s,
             )
-        )
+            self._note(report)
 
-    def _opened(self) -> tuple[Shards, PagedCache]:
-        if self._ends is None:
-            if self._pool is None:
-                raise AssertionError("copies name their pool")
-            self._ends = Shards(self._pool, self._rank), self._open_cache(self._pool)
-        return self._ends
-
-    def _num_bytes(self, slots: Sequence[int]) -> int:
-        return len(slots) * self._pool.layout.chunk_bytes if self._pool else 0
+    def _opened(self, pool: PoolOrder) -> RankCache:
+        with self._opening:
+            if self._cache is None:
+                self._cache = self._open_cache(pool)
+            return self._cache
 
     def _note(
         self, report: RankReport, failed: Iterable[int] = (), loaded: str | None = None
@@ -196,3 +200,8 @@ class Copies:
 
 def _over(saves: Iterable[Future[None]]) -> bool:
     return all(save.done() for save in saves)
+
+
+def _blocks_of(orders: Iterable[LoadOrder]) -> set[int]:
+    """Returns the blocks that loads fill."""
+    return {block for order in orders for block in order.blocks if block != SKIP_BLOCK}

@@ -101,6 +101,7 @@ def shape_of(
     return RankShape(
         rank=rank,
         shard_bytes=sum(each[0].numel() * each.element_size() for each in tensors),
+        num_heads=num_heads_of(tensors[0], caches),
         num_layers=len(tensors),
         byte_order=f"{layout}/{device}/{_backend(config, caches)}",
         isa=_isa(spec, config) if device == "cpu" else "",
@@ -117,6 +118,19 @@ def _refuse_tensors(tensors: list[torch.Tensor], num_blocks: int) -> str:
         if not tensor[0].is_contiguous():
             return f"kv_cache_layout: a block has strides {tensor[0].stride()}"
     return ""
+
+
+def num_heads_of(tensor: torch.Tensor, caches: KVCacheConfig) -> int:
+    """Returns the KV heads of a layer if each is one span of every block; else 0.
+
+    vLLM's axes are block, head, token, content. What a kernel packs is inside a head's tokens and
+    content; a cache whose second axis is something else (K and V apart, say) moves whole.
+    """
+    spec = caches.kv_cache_groups[0].kv_cache_spec
+    if not isinstance(spec, FullAttentionSpec) or tensor.ndim != 4:
+        return 0
+    is_by_head = tuple(tensor.shape[1:3]) == (spec.num_kv_heads, spec.block_size)
+    return spec.num_kv_heads if is_by_head and tensor[0, 0].is_contiguous() else 0
 
 
 def _isa(spec: object, config: VllmConfig) -> str:

@@ -43,6 +43,10 @@ class Fabric(Protocol):
         """Gives back slots that nobody writes any more."""
         ...
 
+    def report_prefill(self, num_tokens: int, seconds: float) -> None:
+        """Tells how long the engine took to compute so many tokens of prompts."""
+        ...
+
 
 class BackendFabric:
     """A `Fabric` over a running backend.
@@ -78,6 +82,10 @@ class BackendFabric:
     def release(self, placements: Sequence[Placement]) -> None:
         """See `Fabric`."""
         self._backend.shared_pool.release(placements)
+
+    def report_prefill(self, num_tokens: int, seconds: float) -> None:
+        """See `Fabric`."""
+        self._backend.report_prefill(num_tokens, seconds)
 
     def close(self) -> None:
         """Waits for what was started. The backend stays open."""

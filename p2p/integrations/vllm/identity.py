@@ -68,7 +68,13 @@ class EngineIdentity:
         )
 
     def layout(self, chunk_tokens: int, shape: RankShape) -> Layout:
-        """Returns how this instance keeps KV: vLLM's blocks as they are."""
+        """Returns how this instance keeps KV: vLLM's blocks as they are, head by head.
+
+        All ranks fill one slot. Where each head is one span of a block, the slot has the heads of
+        all ranks in order, so it doesn't tell by how many ranks it was filled, and instances of
+        any tensor-parallel size read each other. Elsewhere blocks move whole, rank by rank.
+        """
+        unit = "heads" if shape.num_heads else "blocks"
         return Layout(
             num_layers=self.num_layers,
             num_kv_heads=self.num_kv_heads,
@@ -77,31 +83,33 @@ class EngineIdentity:
             block_tokens=self.block_tokens,
             chunk_tokens=chunk_tokens,
             num_planes=self.num_planes,
-            tensor_parallel=self.tensor_parallel,
+            tensor_parallel=1 if shape.num_heads else self.tensor_parallel,
             byte_order=ByteOrder.OPAQUE,
             isa=shape.isa,
-            engine_kv_version=f"vllm-{self.engine_version}/{shape.byte_order}",
+            engine_kv_version=f"vllm-{self.engine_version}/{shape.byte_order}/{unit}",
         )
 
 
-def refuse_shapes(layout: Layout, shapes: list[RankShape]) -> str:
+def refuse_shapes(layout: Layout, shapes: list[RankShape], num_ranks: int) -> str:
     """Returns why caches cannot be shared as a layout says; empty if they can.
 
     Args:
         layout: of rank 0.
         shapes: of all ranks, in order.
+        num_ranks: that there should be.
     """
-    if [shape.rank for shape in shapes] != list(range(layout.tensor_parallel)):
-        return f"ranks: {[shape.rank for shape in shapes]} of {layout.tensor_parallel}"
+    if [shape.rank for shape in shapes] != list(range(num_ranks)):
+        return f"ranks: {[shape.rank for shape in shapes]} of {num_ranks}"
     for shape in shapes:
         if shape.refusal:
             return shape.refusal
-        for name in ("byte_order", "isa", "shard_bytes", "num_layers"):
+        for name in ("byte_order", "isa", "shard_bytes", "num_heads", "num_layers"):
             ours, theirs = getattr(shapes[0], name), getattr(shape, name)
             if ours != theirs:
                 return f"{name}: {theirs} on rank {shape.rank}, {ours} on rank 0"
     blocks_per_chunk = layout.chunk_tokens // layout.block_tokens
-    found = shapes[0].shard_bytes * blocks_per_chunk
+    num_shards = layout.num_kv_heads // shapes[0].num_heads if shapes[0].num_heads else 1
+    found = shapes[0].shard_bytes * blocks_per_chunk * num_shards
     if found != layout.chunk_bytes:
         return f"block_bytes: chunks of {found} bytes, by heads and dtype {layout.chunk_bytes}"
     return ""

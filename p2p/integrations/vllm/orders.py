@@ -16,6 +16,7 @@ class RankShape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         rank: tensor-parallel rank.
         shard_bytes: of one block over all layers, on this rank.
+        num_heads: KV heads here, each one span of a block; 0 if blocks can only move whole.
         num_layers: layers with a KV cache.
         byte_order: of the cache: name of vLLM's layout, kernel backend and device.
         isa: instruction set that packs the blocks; empty where that does not depend on it.
@@ -24,6 +25,7 @@ class RankShape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     rank: int
     shard_bytes: int
+    num_heads: int
     num_layers: int
     byte_order: str
     isa: str
@@ -35,13 +37,15 @@ class PoolOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         file: where it is.
-        slot_bytes: of a slot, with the shards of all ranks in order.
+        slot_bytes: of a slot, with what all ranks have of a chunk.
         layout: of the chunks.
+        num_ranks: that share it.
     """
 
     file: ArenaFile
     slot_bytes: int
     layout: Layout
+    num_ranks: int
 
 
 class LoadOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -84,6 +88,7 @@ class StepOrders(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             before anything is computed.
         awaited: requests that have ended and whose blocks are kept for saves: to be reported once.
         pool: where; None if nothing is copied in this step.
+        timed: number of a step whose end is of interest; 0 if it is not.
     """
 
     loads: tuple[LoadOrder, ...] = ()
@@ -91,6 +96,7 @@ class StepOrders(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     preempted: tuple[str, ...] = ()
     awaited: tuple[str, ...] = ()
     pool: PoolOrder | None = None
+    timed: int = 0
 
 
 class SaveDone(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -112,6 +118,8 @@ class RankReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         saves: that are over.
+        loads: requests whose load within a step is over; each once per rank.
+        timed: steps whose end was of interest.
         num_load_failures: loads that did not reach the engine's blocks.
         load_bytes: copied out of the pool.
         save_bytes: copied into the pool.
@@ -120,6 +128,8 @@ class RankReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     saves: tuple[SaveDone, ...] = ()
+    loads: tuple[str, ...] = ()
+    timed: tuple[int, ...] = ()
     num_load_failures: int = 0
     load_bytes: int = 0
     save_bytes: int = 0
@@ -130,6 +140,8 @@ class RankReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Returns both reports as one."""
         return RankReport(
             saves=self.saves + other.saves,
+            loads=self.loads + other.loads,
+            timed=self.timed + other.timed,
             num_load_failures=self.num_load_failures + other.num_load_failures,
             load_bytes=self.load_bytes + other.load_bytes,
             save_bytes=self.save_bytes + other.save_bytes,

@@ -15,7 +15,7 @@ from vllm.v1.metrics.cache_hit_source import CacheHitSource
 
 from p2p.backend import P2PBackend
 from p2p.integrations.vllm import describe
-from p2p.integrations.vllm.coordinator import Computed, Coordinator, Sharing
+from p2p.integrations.vllm.coordinator import Computed, Coordinator, Sharing, Work
 from p2p.integrations.vllm.fabric import BackendFabric
 from p2p.integrations.vllm.identity import refuse_shapes
 from p2p.integrations.vllm.lookups import Wanted
@@ -130,7 +130,7 @@ class SchedulerSide:
         if self._coordinator is None:
             return _IDLE
         saves = self._computed(output) if self._settings.save == "computed" else iter(())
-        return self._coordinator.step(saves, output.preempted_req_ids or ())
+        return self._coordinator.step(saves, output.preempted_req_ids or (), _work_of(output))
 
     def report(self, output: "KVConnectorOutput", report: RankReport | None) -> None:
         """Takes what the workers tell."""
@@ -182,7 +182,7 @@ class SchedulerSide:
     def _start(self, shapes: list[RankShape]) -> None:
         identity = describe.identify(self._config, self._caches, self._settings)
         layout = identity.layout(self._settings.chunk_tokens_for(identity.block_tokens), shapes[0])
-        self.refusal = refuse_shapes(layout, shapes)
+        self.refusal = refuse_shapes(layout, shapes, identity.tensor_parallel)
         if self.refusal:
             return
         config = backend_config(self._backend_settings, identity.namespace())
@@ -192,9 +192,11 @@ class SchedulerSide:
         sharing = Sharing(
             block_tokens=layout.block_tokens,
             chunk_tokens=layout.chunk_tokens,
-            num_ranks=layout.tensor_parallel,
+            num_ranks=identity.tensor_parallel,
             budget_s=config.budget_s,
-            pool=PoolOrder(shared_pool.file, shared_pool.slot_bytes, layout),
+            pool=PoolOrder(
+                shared_pool.file, shared_pool.slot_bytes, layout, identity.tensor_parallel
+            ),
             save_backlog_chunks=self._settings.save_backlog_chunks,
             num_kept_back=0 if self._settings.load == "async" else 1,
         )
@@ -243,3 +245,10 @@ class SchedulerSide:
             block_ids = state.get_block_ids(request_id) if state is not None else None
             if block_ids is not None:
                 yield Computed(self._wanted(request), start, start + num_scheduled, block_ids[0])
+
+
+def _work_of(output: SchedulerOutput) -> Work:
+    """Returns how much a step computes; an answer grows by one token at a time."""
+    scheduled = output.num_scheduled_tokens.values()
+    num_prompt_tokens = sum(number for number in scheduled if number > 1)
+    return Work(num_prompt_tokens, output.total_num_scheduled_tokens)

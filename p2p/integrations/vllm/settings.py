@@ -27,7 +27,7 @@ class ConnectorConfig(Settings, frozen=True, kw_only=True):
         chunk_tokens: tokens of a chunk, a multiple of vLLM's block size and the same in the fleet;
             0 takes the smallest multiple that is at least 128.
         load: ``async`` copies before a request is scheduled, while others run; ``step`` within the
-            step that schedules it.
+            step that schedules it, layer by layer while earlier layers are computed.
         save: ``computed`` shares prompts and answers, ``never`` only reads.
         save_backlog_chunks: chunks on their way into the pool; what is computed beyond is dropped.
         model: name of the model, the same in the fleet; by default the last part of its path.

@@ -153,6 +153,10 @@ def test_what_does_not_fit_is_named():
     opaque = msgspec.structs.replace(LAYOUT, byte_order=ByteOrder.OPAQUE)
     with pytest.raises(ArgumentError, match="opaque chunks move whole"):
         CacheCopies(sliced, opaque, CPU)
+    packed = paged(PageAxes.SEPARATE_HND, 0)
+    too_many = CacheDescription(packed.tensors[:1], "BHX", heads=HeadRange(0, 0, 1))
+    with pytest.raises(ArgumentError, match="heads of"):
+        CacheCopies(too_many, opaque, CPU)
     wrong = msgspec.structs.replace(LAYOUT, num_layers=4)
     with pytest.raises(ArgumentError, match="num_planes"):
         CacheCopies(description, wrong, CPU)

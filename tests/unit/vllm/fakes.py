@@ -22,7 +22,7 @@ from p2p.wire.messages import EventKind
 BLOCK = 16
 CHUNK = 32
 LAYOUT = Layout(2, 2, 8, "float32", BLOCK, CHUNK, byte_order=ByteOrder.OPAQUE)
-POOL = PoolOrder(ArenaFile("/nowhere", 0, 1), LAYOUT.chunk_bytes, LAYOUT)
+POOL = PoolOrder(ArenaFile("/nowhere", 0, 1), LAYOUT.chunk_bytes, LAYOUT, 1)
 
 
 def keys_of(num_chunks: int, seed: int = 0) -> list[ChunkKey]:
@@ -53,6 +53,7 @@ class FakeFabric:
     abandoned: list[Handle[FetchResult]] = field(default_factory=list)
     waited_s: list[float] = field(default_factory=list)
     commits: list[tuple["Future[None]", Sequence[Placement]]] = field(default_factory=list)
+    prefills: list[tuple[int, float]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.store = ChunkStore(self.num_slots, EventKind.ADMIT_HOST)
@@ -115,6 +116,9 @@ class FakeFabric:
     def release(self, placements: Sequence[Placement]) -> None:
         for placement in placements:
             self.store.slots.release(placement.slot)
+
+    def report_prefill(self, num_tokens: int, seconds: float) -> None:
+        self.prefills.append((num_tokens, seconds))
 
     def slot_of(self, key: ChunkKey) -> int:
         entry = self.store.index.get(key)

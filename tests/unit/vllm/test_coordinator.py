@@ -2,7 +2,7 @@
 
 import pytest
 
-from p2p.integrations.vllm.coordinator import Computed
+from p2p.integrations.vllm.coordinator import Computed, Work
 from p2p.integrations.vllm.orders import LoadOrder, RankReport, SaveDone
 from tests.unit.vllm.fakes import BLOCK, CHUNK, Clock, FakeFabric, coordinator, keys_of, wanted
 
@@ -275,3 +275,54 @@ def test_the_workers_are_told_of_preemptions():
 def test_a_step_without_copies_is_small():
     orders = coordinator(FakeFabric()).step([], [])
     assert orders.pool is None
+
+
+# ---------------------------------------------------------------- loads within a step, pace
+
+
+def test_a_load_within_a_step_is_over_when_every_rank_has_told():
+    fabric = FakeFabric(held=set(keys_of(3)))
+    it = coordinator(fabric, num_ranks=2, num_kept_back=1)
+    assert it.ask(wanted("r", 100), 0) == 3 * CHUNK
+    it.allocate("r", range(7), 3 * CHUNK)
+    it.step([], [])
+    it.report(RankReport(loads=("r",)))
+    assert fabric.num_pinned == 3
+    it.report(RankReport(loads=("r",)))
+    assert_nothing_left(it, fabric)
+
+
+def test_steps_of_prompts_tell_how_fast_they_are_computed():
+    fabric, clock = FakeFabric(), Clock()
+    it = coordinator(fabric, clock)
+    prompts = it.step([], [], Work(num_prompt_tokens=500, num_tokens=510))
+    answers = it.step([], [], Work(num_prompt_tokens=0, num_tokens=10))
+    clock.now_s = 0.25
+    it.report(RankReport(timed=(prompts.timed, prompts.timed)))  # of two ranks
+    assert answers.timed == 0
+    assert fabric.prefills == [(500, 0.25)]
+
+
+def test_a_step_that_was_scheduled_ahead_begins_when_the_one_before_has_ended():
+    fabric, clock = FakeFabric(), Clock()
+    it = coordinator(fabric, clock)
+    first, second = (it.step([], [], Work(400, 400)).timed for _ in range(2))
+    clock.now_s = 1.0
+    it.report(RankReport(timed=(first,)))
+    clock.now_s = 1.5
+    it.report(RankReport(timed=(second,)))
+    assert fabric.prefills == [(400, 1.0), (400, 0.5)]
+
+
+@pytest.mark.parametrize("work", [Work(31, 31), Work(100, 201), Work()])
+def test_steps_that_are_mostly_of_answers_tell_nothing(work):
+    it = coordinator(FakeFabric())
+    assert it.step([], [], work).timed == 0
+
+
+def test_a_step_that_waits_for_its_loads_tells_nothing():
+    fabric = FakeFabric(held=set(keys_of(3)))
+    it = coordinator(fabric, num_kept_back=1)
+    it.ask(wanted("r", 200), 0)
+    it.allocate("r", range(13), 3 * CHUNK)
+    assert it.step([], [], Work(104, 104)).timed == 0

@@ -1,12 +1,16 @@
 """A worker's copies over real memory: what is loaded, saved, waited for and reported."""
 
+import threading
+
+import msgspec
 import numpy as np
 import pytest
 
 from p2p.agent.shared_arena import ArenaFile, SharedArena
 from p2p.integrations.vllm.copies import Copies
 from p2p.integrations.vllm.orders import LoadOrder, PoolOrder, SaveDone, SaveOrder
-from p2p.kernels import PageAxes, PagedCache
+from p2p.integrations.vllm.rank_cache import CacheTensors, RankCache
+from p2p.kernels import DeviceName
 from p2p.layout import ByteOrder, Layout
 
 LAYOUT = Layout(2, 4, 4, "float32", 4, 8, tensor_parallel=2, byte_order=ByteOrder.OPAQUE)
@@ -23,16 +27,18 @@ def arena():
 
 @pytest.fixture
 def pool(arena):
-    return PoolOrder(arena.file, 2 * SHARD, LAYOUT)
+    return PoolOrder(arena.file, 2 * SHARD, LAYOUT, 2)
 
 
 class Rank:
-    """One worker with a paged cache of ten blocks in two layers."""
+    """One worker with a paged cache of ten blocks in two layers; blocks move whole, or by heads."""
 
-    def __init__(self, rank):
-        heads, row = LAYOUT.heads_per_rank, 2 * LAYOUT.head_dim
+    def __init__(self, rank, num_heads=0):
+        heads, row = num_heads or LAYOUT.heads_per_rank, 2 * LAYOUT.head_dim
         self.layers = [np.zeros((10, heads, 4, row), np.float32) for _ in range(2)]
-        self.copies = Copies(rank, self._open)
+        self.cache = CacheTensors(self.layers, num_heads, DeviceName.parse("cpu"))
+        self.rank = rank
+        self.copies = Copies(rank, self._open, self.cache.event)
 
     def fill(self, seed):
         for number, layer in enumerate(self.layers):
@@ -46,8 +52,16 @@ class Rank:
         self.copies.close()
         return self.copies.collect()
 
+    def save(self, pool, slot, *blocks):
+        self.copies.submit_saves([SaveOrder(1, "r", (slot,), blocks)], pool)
+        return self.finish()
+
+    def load(self, pool, slot, *blocks):
+        self.copies.submit_loads([LoadOrder("r", (slot,), blocks)], pool)
+        return self.finish()
+
     def _open(self, pool):
-        return PagedCache.for_layout(self.layers, PageAxes.OPAQUE, pool.layout)
+        return RankCache(self.cache, pool, self.rank)
 
 
 def test_what_one_instance_saves_another_loads_rank_by_rank(pool):
@@ -91,7 +105,7 @@ def test_blocks_that_a_request_has_already_stay_as_they_are(pool):
 
 
 def test_a_pool_that_is_gone_fails_the_blocks_and_is_reported_all_the_same(pool):
-    gone = PoolOrder(ArenaFile("/nowhere/at/all", 0, 1), 2 * SHARD, LAYOUT)
+    gone = PoolOrder(ArenaFile("/nowhere/at/all", 0, 1), 2 * SHARD, LAYOUT, 2)
     rank = Rank(0)
     rank.copies.submit_loads([LoadOrder("r", (0,), (-1, 8))], gone)
     rank.copies.submit_saves([SaveOrder(3, "s", (1,), (0, 1))], gone)
@@ -129,9 +143,109 @@ def test_nothing_reads_the_blocks_of_a_preempted_request_any_more(pool, arena):
     assert len(rank.finish().report.saves) == 50
 
 
-def test_a_load_within_a_step_is_over_when_it_returns(pool):
+def test_a_layer_within_a_step_is_there_while_later_ones_are_not(pool, monkeypatch):
+    rank, source = Rank(0), Rank(0)
+    source.fill(1)
+    source.save(pool, 0, 3, 4)
+    may_go_on, scatter = threading.Semaphore(1), RankCache._scatter
+
+    def slowly(self, *arguments):
+        assert may_go_on.acquire(timeout=10)
+        scatter(self, *arguments)
+
+    monkeypatch.setattr(RankCache, "_scatter", slowly)
+    rank.copies.submit_layers([LoadOrder("r", (0,), (0, 1))], pool)
+    rank.copies.wait_layer(0)
+    assert (rank.layers[0][[0, 1]] == source.layers[0][[3, 4]]).all()
+    assert not rank.layers[1].any()
+    may_go_on.release()
+    rank.copies.wait_layer(1)
+    assert (rank.layers[1][[0, 1]] == source.layers[1][[3, 4]]).all()
+    over = rank.copies.collect()
+    assert over.report.loads == ("r",)
+    assert not over.loaded
+    assert not over.failed_blocks
+    assert over.report.load_bytes == SHARD
+
+
+def test_a_step_ends_with_its_loads_whether_layers_waited_or_not(pool):
     rank = Rank(0)
     rank.fill(1)
-    rank.copies.load_now([LoadOrder("r", (0,), (0, 1))], pool)
+    orders = [LoadOrder("r", (0,), (0, 1)), LoadOrder("s", (1,), (2, 3))]
+    rank.copies.submit_layers(orders, pool)
+    over = rank.copies.collect()
+    assert over.report.loads == ("r", "s")
     assert not rank.block(0).any()
-    assert rank.copies.collect().loaded == set()
+    assert not rank.block(3).any()
+
+
+def test_layers_that_cannot_be_loaded_hold_up_nobody_and_are_reported():
+    gone = PoolOrder(ArenaFile("/nowhere/at/all", 0, 1), 2 * SHARD, LAYOUT, 2)
+    rank = Rank(0)
+    rank.copies.submit_layers([LoadOrder("r", (0,), (-1, 8)), LoadOrder("s", (1,), (2, 3))], gone)
+    rank.copies.wait_layer(0)
+    rank.copies.wait_layer(1)
+    over = rank.copies.collect()
+    assert over.report.loads == ("r", "s")
+    assert over.failed_blocks == {8, 2, 3}
+    assert over.report.num_load_failures == 2
+
+
+def test_loads_do_not_wait_for_saves(pool, monkeypatch):
+    rank, may_save = Rank(0), threading.Event()
+    monkeypatch.setattr(RankCache, "save", lambda *_: int(may_save.wait(10)))
+    rank.copies.submit_saves([SaveOrder(1, "s", (1,), (2, 3))], pool)
+    rank.copies.submit_loads([LoadOrder("r", (0,), (0, 1))], pool)
+    rank.copies._loads.shutdown(wait=True)
+    assert rank.copies.collect().loaded == {"r"}
+    may_save.set()
+    assert len(rank.finish().report.saves) == 1
+
+
+# ---------------------------------------------------------------- numbers of ranks that differ
+
+HEADS = msgspec.structs.replace(LAYOUT, tensor_parallel=1)  # a slot has the heads of all ranks
+
+
+def group_of(num_ranks):
+    """The workers of one instance; with more ranks than heads, neighbours keep the same head."""
+    return [Rank(rank, max(1, HEADS.num_kv_heads // num_ranks)) for rank in range(num_ranks)]
+
+
+def fill_as_one(group, content):
+    for rank in group:
+        heads = rank.layers[0].shape[1]
+        first = rank.rank * HEADS.num_kv_heads // len(group)
+        for layer, all_heads in zip(rank.layers, content, strict=True):
+            layer[:] = all_heads[:, first : first + heads]
+
+
+@pytest.mark.parametrize("num_writers", [1, 2, 4, 8])
+@pytest.mark.parametrize("num_readers", [1, 2, 4, 8])
+def test_instances_of_any_number_of_ranks_read_each_others_heads(arena, num_writers, num_readers):
+    content = np.random.default_rng(3).random((2, 10, HEADS.num_kv_heads, 4, 8)).astype(np.float32)
+    writers, readers = group_of(num_writers), group_of(num_readers)
+    fill_as_one(writers, content)
+    saved = [
+        each.save(PoolOrder(arena.file, HEADS.chunk_bytes, HEADS, num_writers), 2, 5, 1)
+        for each in writers
+    ]
+    assert all(each.report.saves[0].is_stored for each in saved)
+    assert sum(each.report.save_bytes for each in saved) == HEADS.chunk_bytes
+    for each in readers:
+        each.load(PoolOrder(arena.file, HEADS.chunk_bytes, HEADS, num_readers), 2, 7, 0)
+    expected = group_of(num_readers)
+    fill_as_one(expected, content)
+    for reader, wanted in zip(readers, expected, strict=True):
+        assert (reader.block(7) == wanted.block(5)).all()
+        assert (reader.block(0) == wanted.block(1)).all()
+        assert not reader.block(5).any()
+
+
+def test_a_slot_has_layers_then_heads_then_blocks(arena):
+    (writer,) = group_of(1)
+    writer.fill(1)
+    writer.save(PoolOrder(arena.file, HEADS.chunk_bytes, HEADS, 1), 0, 6, 2)
+    picked = np.stack([layer[[6, 2]] for layer in writer.layers])  # L B H N C
+    slot = arena.view(0, HEADS.chunk_bytes)
+    assert (slot == np.ascontiguousarray(picked.swapaxes(1, 2)).view(np.uint8).reshape(-1)).all()

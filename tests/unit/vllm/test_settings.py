@@ -17,7 +17,7 @@ from p2p.integrations.vllm.settings import (
     read_settings,
 )
 from p2p.keys import Namespace
-from p2p.layout import Refused, compare
+from p2p.layout import Equal, Refused, compare
 
 NAMESPACE = Namespace("m", "0", "bfloat16")
 ENGINE = EngineIdentity(
@@ -37,7 +37,8 @@ ENGINE = EngineIdentity(
     tensor_parallel=2,
     engine_version="0.32.0",
 )
-SHAPE = RankShape(0, 3 * 2 * 2 * 64 * 128 * 2, 3, "LBHNC/cpu/CPU_ATTN", "amx")
+SHAPE = RankShape(0, 3 * 2 * 2 * 64 * 128 * 2, 2, 3, "LBHNC/cpu/CPU_ATTN", "amx")
+WHOLE = msgspec.structs.replace(SHAPE, num_heads=0)  # blocks that move whole
 
 
 def test_a_controller_is_all_that_is_needed():
@@ -116,7 +117,6 @@ def test_what_hashes_do_not_contain_is_in_the_namespace(change):
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"tensor_parallel": 1}, "tensor_parallel"),
         ({"block_tokens": 64}, "block_tokens"),
         ({"engine_version": "0.33.0"}, "engine_kv_version"),
     ],
@@ -137,7 +137,26 @@ def test_another_instruction_set_is_refused_by_name():
 
 def test_shapes_that_fit_are_not_refused():
     layout = ENGINE.layout(128, SHAPE)
-    assert refuse_shapes(layout, [SHAPE, msgspec.structs.replace(SHAPE, rank=1)]) == ""
+    assert refuse_shapes(layout, [SHAPE, msgspec.structs.replace(SHAPE, rank=1)], 2) == ""
+
+
+def test_instances_of_any_number_of_ranks_share_heads_and_refuse_whole_blocks():
+    single = dataclasses.replace(ENGINE, tensor_parallel=1)
+    assert compare(single.layout(128, SHAPE), ENGINE.layout(128, SHAPE)) == Equal()
+    verdict = compare(single.layout(128, WHOLE), ENGINE.layout(128, WHOLE))
+    assert verdict == Refused("tensor_parallel", "1", "2")
+    mixed = compare(single.layout(128, WHOLE), single.layout(128, SHAPE))
+    assert isinstance(mixed, Refused)
+    assert mixed.field == "engine_kv_version"
+
+
+def test_the_shards_of_all_ranks_make_a_chunk():
+    shapes = [msgspec.structs.replace(WHOLE, rank=rank) for rank in (0, 1)]
+    assert refuse_shapes(ENGINE.layout(128, WHOLE), shapes, 2) == ""
+    one = msgspec.structs.replace(SHAPE, num_heads=1, shard_bytes=SHAPE.shard_bytes // 2)
+    copies = [msgspec.structs.replace(one, rank=rank) for rank in range(8)]  # two of each head
+    eight = dataclasses.replace(ENGINE, tensor_parallel=8)
+    assert refuse_shapes(eight.layout(128, one), copies, 8) == ""
 
 
 @pytest.mark.parametrize(
@@ -145,19 +164,20 @@ def test_shapes_that_fit_are_not_refused():
     [
         ({"shard_bytes": 1}, "shard_bytes"),
         ({"isa": "vec"}, "isa"),
+        ({"num_heads": 0}, "num_heads"),
         ({"rank": 2}, "ranks"),
         ({"refusal": "kv_caches: none"}, "kv_caches"),
     ],
 )
 def test_ranks_that_differ_are_refused_by_name(change, said):
     second = msgspec.structs.replace(SHAPE, **{"rank": 1, **change})
-    assert said in refuse_shapes(ENGINE.layout(128, SHAPE), [SHAPE, second])
+    assert said in refuse_shapes(ENGINE.layout(128, SHAPE), [SHAPE, second], 2)
 
 
 def test_blocks_that_hold_more_than_heads_and_dtype_say_are_refused():
     padded = msgspec.structs.replace(SHAPE, shard_bytes=SHAPE.shard_bytes + 64)
     ranks = [padded, msgspec.structs.replace(padded, rank=1)]
-    assert "block_bytes" in refuse_shapes(ENGINE.layout(128, SHAPE), ranks)
+    assert "block_bytes" in refuse_shapes(ENGINE.layout(128, SHAPE), ranks, 2)
 
 
 def test_everything_but_the_connector_is_there_without_vllm():
