@@ -43,15 +43,27 @@ class TellPeer:
 
 @dataclass(frozen=True, slots=True)
 class OpenLink:
-    """Connect the channel to a holder that welcomed us, replacing an earlier link."""
+    """Connect the channel to a holder that welcomed us, replacing an earlier link.
+
+    Attributes:
+        timeout_s: what takes longer than this has failed.
+    """
 
     holder: Holder
     welcome: Welcome
+    timeout_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class DropPeer:
     """Close the link and the sockets to a holder."""
+
+    instance: str
+
+
+@dataclass(frozen=True, slots=True)
+class DropSocket:
+    """Close the socket to a holder that has answered nothing; a link to it stays."""
 
     instance: str
 
@@ -86,7 +98,17 @@ class Verify:
     slots: tuple[int, ...]
 
 
-Action = AskController | AskPeer | TellPeer | OpenLink | DropPeer | Read | CancelRead | Verify
+Action = (
+    AskController
+    | AskPeer
+    | TellPeer
+    | OpenLink
+    | DropPeer
+    | DropSocket
+    | Read
+    | CancelRead
+    | Verify
+)
 
 
 class Phase(Enum):
@@ -110,6 +132,7 @@ class ShortReason(Enum):
     PEER_REFUSED = "peer_refused"
     PEER_BUSY = "peer_busy"
     LINK_FAILED = "link_failed"
+    LINK_SLOW = "link_slow"
     EVICTED = "evicted_at_holder"
     LEASE_LOST = "lease_lost"
     READ_FAILED = "read_failed"

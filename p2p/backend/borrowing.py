@@ -7,11 +7,13 @@ from collections.abc import Sequence
 
 from p2p.backend.actions import ShortReason, Tag
 from p2p.backend.borrow import Borrower
+from p2p.backend.company import Company
 from p2p.backend.fellows import Fellows
 from p2p.backend.fetch_context import FetchContext
 from p2p.backend.handshake import PeerState
 from p2p.backend.lease_messages import is_consistent, lease_request
 from p2p.backend.lenders import Lenders
+from p2p.backend.orphans import Orphans
 from p2p.backend.peers import likely_peers
 from p2p.backend.plan import plan_runs, pull_s
 from p2p.backend.planning import give_peers, give_runs, view_of
@@ -41,8 +43,9 @@ class Borrowing:
         self._asked: dict[Tag, Borrower] = {}
         self._is_looking = False
         self._renewals = Renewals(context)
+        self._company = Company(context, self.lenders)
+        self._orphans = Orphans(context)
         self._guessed = ""
-        self._orphans = (ShortReason.NO_HOLDER, "no holder is known or usable")
 
     @property
     def is_planned(self) -> bool:
@@ -59,7 +62,8 @@ class Borrowing:
     def needs_directory(self) -> bool:
         """True if the directory has not answered and nobody is known for some wanted chunk."""
         chunks = self._context.chunks
-        return chunks.needs_holders and not chunks.is_planned and bool(self._orphan_positions())
+        is_open = chunks.needs_holders and not chunks.is_planned
+        return is_open and bool(self._orphans.positions(self._awaited))
 
     # ------------------------------------------------------------------ asking
 
@@ -76,7 +80,7 @@ class Borrowing:
         chunks.is_planned = True
         chunks.needs_holders = True
         if not self._is_looking:
-            self._orphans = (ShortReason.CONTROLLER_SILENT, "no answer to locate")
+            self._orphans.cause = (ShortReason.CONTROLLER_SILENT, "no answer to locate")
         peers = likely_peers(self._context, now_s)
         core.counters["peers_asked_directly"] += len(peers)
         give_peers(self._context, [peer.instance for peer in peers if self._may_ask(peer)])
@@ -97,28 +101,33 @@ class Borrowing:
         runs = plan_runs(located, offset, view, context.limits.plan)
         for holder in located.holders:
             peer = book.get(holder.instance)
-            if peer is not None and not book.is_usable(holder, now_s):
-                self.lenders.note_standing(peer)
+            if peer is not None and not context.is_usable(holder, now_s):
+                self._orphans.standing[holder.instance] = self.lenders.note_standing(peer)
         self.pull_s = pull_s(runs, view)
         if runs and not self._guessed and not self._is_looking and not located.partial:
             book.judge_unasked([holder.instance for holder in runs[0].holders])
         if context.source is None:  # else nobody but the caller has named it
             context.chunks.note_named(located, offset)
         give_runs(context, runs, self._may_ask)
-        if located.partial and self._orphans[0] is ShortReason.NO_HOLDER:
-            self._orphans = (ShortReason.DIRECTORY_PARTIAL, "the directory is recovering")
+        if located.partial and self._orphans.cause[0] is ShortReason.NO_HOLDER:
+            self._orphans.cause = (ShortReason.DIRECTORY_PARTIAL, "the directory is recovering")
         self._lose_orphans()
 
     def look_again(self, reason: ShortReason, detail: str) -> None:
         """The directory is asked once more for what was lost, for this reason."""
         self._is_looking = True
-        self._orphans = (reason, detail)
+        self._orphans.cause = (reason, detail)
         self._context.chunks.revive()
 
     def ask(self, now_s: float) -> None:
         """Asks every holder for the chunks that it is to serve and has not been asked for."""
         if not self._context.chunks.needs_holders:
             return
+        self._ask_all(now_s)
+        if self._company.join():
+            self._ask_all(now_s)
+
+    def _ask_all(self, now_s: float) -> None:
         self._context.chunks.needs_holders = False
         wanted = list(self._context.chunks.wanted())
         for borrower in self.lenders:
@@ -195,14 +204,12 @@ class Borrowing:
         peer = self._context.desk.book.get(instance)
         if borrower is None or peer is None:
             return
-        if peer.state is PeerState.REFUSED:
-            self.lenders.note_standing(peer)
-            self.lenders.leave(borrower, ShortReason.PEER_REFUSED, f"{instance}: {peer.reason}")
-        elif peer.state is PeerState.DOWN:
-            self.lenders.leave(borrower, ShortReason.LINK_FAILED, f"{instance}: {peer.reason}")
+        if peer.state is PeerState.REFUSED or peer.state is PeerState.DOWN:
+            self.lenders.leave(borrower, *self.lenders.note_standing(peer))
 
     def on_time(self, now_s: float) -> None:
         """Leaves the holders that have not answered for too long; notices leases that are over."""
+        self._company.on_time(now_s)
         for borrower in self.lenders:
             self._on_time_of(borrower, now_s)
         for tag, borrower in list(self._asked.items()):
@@ -224,12 +231,12 @@ class Borrowing:
         name = borrower.holder.instance
         is_late = now_s >= self.lenders.answer_by_s(borrower) and self.lenders.is_linking(borrower)
         if is_late and not self.fellows.is_spare(name, borrower.lent_positions):
-            self._on_silence(borrower, f"{name} could not be connected in time", now_s)
+            self._on_silence(borrower, now_s)
 
     def deadlines_s(self) -> list[float]:
         """Returns when questions have been open for too long, and when leases are over."""
         times = [self.lenders.answer_by_s(borrower) for borrower in self._asked.values()]
-        times += self.fellows.deadlines_s()
+        times += self.fellows.deadlines_s() + self._company.deadlines_s()
         for borrower in self.lenders:
             if borrower.retry_at_s:
                 times.append(borrower.retry_at_s)
@@ -248,18 +255,14 @@ class Borrowing:
         self._asked = {t: b for t, b in self._asked.items() if get(b.holder.instance) is b}
         return not borrower.is_lost
 
-    def _orphan_positions(self) -> list[int]:
-        """Returns the chunks that nobody lends, is asked for, or is known to hold."""
-        orphans = [c.position for c in self._context.chunks.wanted() if not c.holders]
-        if not orphans:
-            return []
-        awaited = {p for borrower in self._asked.values() for p in borrower.asked_positions}
-        return [position for position in orphans if position not in awaited]
+    @property
+    def _awaited(self) -> set[int]:
+        """Chunks for which somebody was asked and has not answered."""
+        return {p for borrower in self._asked.values() for p in borrower.asked_positions}
 
     def _lose_orphans(self) -> None:
         """Chunks for which nobody is left are not to be had."""
-        for position in self._orphan_positions():
-            self._context.chunks.lose(position, *self._orphans)
+        self._orphans.lose(self._awaited)
 
     def _ask_for(self, borrower: Borrower, positions: tuple[int, ...], now_s: float) -> None:
         borrower.asked_positions = positions
@@ -276,19 +279,27 @@ class Borrowing:
         name = borrower.holder.instance
         is_heard = borrower.num_reading and borrower.heard_s > borrower.asked_s
         if not is_heard and not self.fellows.is_spare(name, positions):
-            self._on_silence(borrower, f"{name} did not answer", now_s)
+            self._on_silence(borrower, now_s)
             return
         self.fellows.answered(name, 0, now_s)
         borrower.retry_at_s = now_s + _RETRY_MIN_S
         for position in positions:
             self._context.chunks.postpone(position, name, ())
 
-    def _on_silence(self, borrower: Borrower, detail: str, now_s: float) -> None:
-        """Leaves a holder, and warns others of it if it has been silent for long enough."""
+    def _on_silence(self, borrower: Borrower, now_s: float) -> None:
+        """Leaves a holder, and warns others of it if it has been silent for long enough.
+
+        A first contact goes on without this fetch.
+        """
         name = borrower.holder.instance
+        borrower.silent_s = now_s - borrower.asked_s
+        contact = self.lenders.contact_of(borrower)
+        if contact is not None:
+            self.lenders.leave(borrower, *self.lenders.note_standing(contact))
+            return
+        detail = f"{name} did not answer"
         if self._context.desk.book.is_silent(name, now_s, self._context.limits.silence_s):
             self._context.desk.down(name, detail, now_s)
-        borrower.silent_s = now_s - borrower.asked_s
         self.lenders.leave(borrower, ShortReason.PEER_SILENT, detail)
 
     def _on_granted(
@@ -330,7 +341,7 @@ class Borrowing:
             reason, detail = ShortReason.EVICTED, f"{name} no longer has chunk {position}"
             self.lenders.note(name, reason, detail)
         elif not detail:
-            reason, detail = self._orphans[0], f"{name} does not have chunk {position}"
+            reason, detail = self._orphans.cause[0], f"{name} does not have chunk {position}"
         self._context.chunks.refuse(position, name, reason, detail)
 
     def _take(
@@ -367,7 +378,7 @@ class Borrowing:
                 detail = f"{name} refused: {answer.code.value} {answer.field}".rstrip()
                 self.lenders.note(name, ShortReason.PEER_REFUSED, detail, answer)
                 if name == self._guessed:
-                    self._orphans = (ShortReason.PEER_REFUSED, detail)
+                    self._orphans.cause = (ShortReason.PEER_REFUSED, detail)
                 self.lenders.leave(borrower, ShortReason.PEER_REFUSED, detail)
             case _:
                 self.lenders.leave(borrower, ShortReason.PEER_SILENT, f"{name} did not answer")

@@ -1,16 +1,18 @@
 """Finds out beside the engine's loop whether holders answer, so that a dead one holds up nobody."""
 
+import threading
+import time
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from p2p.backend.actions import OpenLink
 from p2p.channel.base import Channel, Dialled
 from p2p.errors import P2PError
 from p2p.wire.messages import ChannelOffer, Holder, Welcome
 from p2p.wire.wakeup import Wakeup
 
-_NUM_THREADS = 4
-_TIMEOUT_S = 1.0
+_MOST_CALLS = 32  # at a time; one that is not answered lasts as long as its first contact may
+_CLOSE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,7 @@ class Call:
 
 
 class Dialer:
-    """Dials on threads of its own.
+    """Dials, each time on a thread of its own.
 
     Args:
         channel: that dials.
@@ -40,11 +42,16 @@ class Dialer:
         self._channel = channel
         self._wakeup = wakeup
         self._calls: deque[Call] = deque()
-        self._threads = ThreadPoolExecutor(_NUM_THREADS, thread_name_prefix="p2p-dial")
+        self._room = threading.BoundedSemaphore(_MOST_CALLS)
+        self._threads: list[threading.Thread] = []
+        self._is_closed = False
 
-    def dial(self, holder: Holder, welcome: Welcome) -> None:
+    def dial(self, action: OpenLink) -> None:
         """Starts a call; its end comes with `take`."""
-        self._threads.submit(self._dial, holder, welcome)
+        thread = threading.Thread(target=self._dial, args=(action,), name="p2p-dial", daemon=True)
+        self._threads = [other for other in self._threads if other.is_alive()]
+        self._threads.append(thread)
+        thread.start()
 
     def take(self) -> list[Call]:
         """Returns the calls that ended since the last call of this."""
@@ -54,20 +61,27 @@ class Dialer:
         return calls
 
     def close(self) -> None:
-        """Waits for the calls under way, at most a second each, and drops the others."""
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        """Waits a second for the calls under way; what takes longer ends by itself."""
+        self._is_closed = True
+        end_s = time.monotonic() + _CLOSE_S
+        for thread in self._threads:
+            thread.join(max(0.0, end_s - time.monotonic()))
 
-    def _dial(self, holder: Holder, welcome: Welcome) -> None:
-        self._calls.append(self._call(holder, welcome))
+    def _dial(self, action: OpenLink) -> None:
+        with self._room:
+            if self._is_closed:
+                return
+            call = self._call(action.holder, action.welcome, action.timeout_s)
+        self._calls.append(call)
         self._wakeup.ring()
 
-    def _call(self, holder: Holder, welcome: Welcome) -> Call:
+    def _call(self, holder: Holder, welcome: Welcome, timeout_s: float) -> Call:
         offer = self._matching_offer(welcome)
         if offer is None:
             name = self._channel.offer().channel
             return Call(holder, None, f"offers no channel that we speak ({name})")
         try:
-            return Call(holder, self._channel.dial(holder.instance, offer, _TIMEOUT_S))
+            return Call(holder, self._channel.dial(holder.instance, offer, timeout_s))
         except P2PError as error:
             return Call(holder, None, str(error))
 

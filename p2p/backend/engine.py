@@ -20,6 +20,7 @@ from p2p.backend.actions import (
     AskPeer,
     CancelRead,
     DropPeer,
+    DropSocket,
     FetchOutcome,
     OpenLink,
     Read,
@@ -37,12 +38,14 @@ from p2p.backend.links import Links, ReadEnd
 from p2p.backend.peer_lines import PeerLines
 from p2p.errors import ClosedError, PeerUnreachableError
 from p2p.keys import ChunkKey
+from p2p.wire.contact_watch import Contact
 from p2p.wire.decoders import CONTROLLER_REPLIES
 from p2p.wire.requester import Requester
 from p2p.wire.wakeup import Wakeup
 
 if TYPE_CHECKING:
     from p2p.backend.links import Roots
+    from p2p.wire.messages import Holder
 
 logger = logging.getLogger(__name__)
 _INLINE_BYTES = 512 << 10  # a smaller read is over before a lane has woken up
@@ -283,6 +286,9 @@ class FetchEngine:
     def _take_messages(self, ready: dict[object, int]) -> None:
         if self._wakeup.fileno() in ready:
             self._wakeup.clear()
+        for holder, contact in self._lines.contacts(ready):
+            with self._lock:
+                self._on_contact(holder, contact)
         for peer_answer in self._lines.receive(ready):  # what can be read at once comes first
             with self._lock:
                 tag = Tag(peer_answer.request_id)
@@ -294,6 +300,15 @@ class FetchEngine:
                     tag = Tag(answer.request_id)
                     self._reader.on_controller(tag, answer.message, self._clock())
                 self._carry_out()
+
+    def _on_contact(self, holder: "Holder", contact: Contact) -> None:
+        match contact:
+            case Contact.REACHED:
+                self._reader.on_reached(holder)
+            case Contact.REFUSED:
+                self._reader.on_unreachable(holder, self._clock())
+            case _:
+                assert_never(contact)
 
     # ------------------------------------------------------------------ actions
 
@@ -319,7 +334,7 @@ class FetchEngine:
             case AskController() | AskPeer() | TellPeer():
                 self._send(action)
             case OpenLink():
-                self._dialer.dial(action.holder, action.welcome)
+                self._dialer.dial(action)
             case Read():
                 self._read(action)
             case Verify():
@@ -327,10 +342,8 @@ class FetchEngine:
             case CancelRead():
                 if not self._links.cancel(action.read_id):
                     self._lanes.cancel(action.read_id)
-            case DropPeer():
-                self._lines.drop(action.instance)
-                self._links.drop(action.instance)
-                self._lanes.drop(action.instance)
+            case DropPeer() | DropSocket():
+                self._drop(action)
             case _:
                 assert_never(action)
 
@@ -344,6 +357,12 @@ class FetchEngine:
                 self._untold.append(action)
             case _:
                 assert_never(action)
+
+    def _drop(self, action: DropPeer | DropSocket) -> None:
+        self._lines.drop(action.instance)
+        if isinstance(action, DropPeer):
+            self._links.drop(action.instance)
+            self._lanes.drop(action.instance)
 
     def _tell(self) -> None:
         """Sends what nobody answers: while somebody waits for something else, not before."""

@@ -89,7 +89,7 @@ class Fellows:
             if borrower is None or now_s < fellow.ask_at_s:
                 continue
             fellow.ask_at_s = now_s + _PAUSE_MAX_S
-            if self._context.desk.book.is_usable(borrower.holder, now_s):
+            if self._context.is_usable(borrower.holder, now_s):
                 borrower = self._lenders.take_back(borrower)
             if borrower.is_lost or borrower.asked_positions or now_s < borrower.retry_at_s:
                 continue

@@ -231,8 +231,8 @@ class Fetch:
         if self.outcome is not None:
             return
         if now_s >= self.deadline_s:
-            detail = f"budget of {self._context.budget_s:g} s"
-            self._stop(ShortReason.BUDGET_SPENT, detail, now_s)
+            spent = (ShortReason.BUDGET_SPENT, f"budget of {self._context.budget_s:g} s")
+            self._stop(*self._borrowing.lenders.awaited_link() or spent, now_s)
         elif self._locate_by_s is not None and now_s >= self._locate_by_s:
             self._on_locate_time(now_s)
         elif self._look.is_due(now_s):

@@ -10,7 +10,7 @@ from typing import Protocol
 from p2p.backend.actions import Action, ReadId, Tag
 from p2p.backend.chunks import ChunkTable
 from p2p.backend.fetch_log import Troubles
-from p2p.backend.handshake import PeerBook
+from p2p.backend.handshake import Peer, PeerBook
 from p2p.backend.instance import InstanceCore
 from p2p.backend.plan import PlanLimits
 from p2p.keys import ChunkKey
@@ -29,6 +29,11 @@ class FetchLimits:
         reads_if_unknown: reads under way at a holder whose bandwidth was not measured lately.
         ask_timeout_s: a holder that does not answer within this is left, or within a quarter of
             the budget if that is shorter.
+        link_share: of the budget, for the first contact with a holder whose process is known to
+            live, if that is longer.
+        company_s: after so much of a first contact, or an eighth of the budget, the next holder is
+            asked as well.
+        contact_s: a first contact is given up after this; it goes on beyond the fetch.
         silence_s: a holder that has not answered for so long is left alone by everybody.
         stall_s: a holder from which nothing comes for so long, or for a third of the budget, is
             left.
@@ -57,6 +62,9 @@ class FetchLimits:
     reads_if_shared: int = 2
     reads_if_unknown: int = 2
     ask_timeout_s: float = 1.0
+    link_share: float = 0.5
+    company_s: float = 0.1
+    contact_s: float = 10.0
     silence_s: float = 0.1
     stall_s: float = 5.0
     ahead_bytes: int = 16 << 20
@@ -147,6 +155,8 @@ class FetchContext:
         is_sent_elsewhere: others are known to want the same, or to have taken it over.
         deadline_s: when the outcome must be there.
         ask_timeout_s: how long a question may stay unanswered.
+        link_timeout_s: how long the first contact with a holder that lives may last.
+        company_s: so long it may last before the next holder is asked as well.
         stall_s: how long one read may take.
         window_chunks: chunks of one read.
     """
@@ -169,6 +179,8 @@ class FetchContext:
 
     deadline_s: float = field(init=False)
     ask_timeout_s: float = field(init=False)
+    link_timeout_s: float = field(init=False)
+    company_s: float = field(init=False)
     stall_s: float = field(init=False)
     window_chunks: int = field(init=False)
 
@@ -182,10 +194,29 @@ class FetchContext:
         """Who is to be read from; None for whoever is best."""
         return None if self.behalf is None else self.behalf.source
 
+    def link_by_s(self, peer: Peer) -> float:
+        """Returns how long this fetch waits for a first contact, whoever began it.
+
+        Where nobody has answered at the holder's address, its host or process may be dead.
+        """
+        return peer.contact_s + (self.link_timeout_s if peer.is_reached else self.ask_timeout_s)
+
+    def is_usable(self, holder: Holder, now_s: float) -> bool:
+        """True unless a holder refused us, is down, or its first contact takes too long for us."""
+        book = self.desk.book
+        if not book.is_usable(holder, now_s):
+            return False
+        peer = book.get(holder.instance)
+        if peer is None or peer.holder.incarnation != holder.incarnation:
+            return True
+        return not peer.is_in_contact or now_s < self.link_by_s(peer)
+
     def __post_init__(self) -> None:
         self.arrived_s = self.now_s = self.started_s
         self.deadline_s = self.started_s + self.budget_s
         self.ask_timeout_s = min(self.limits.ask_timeout_s, self.budget_s / 4)
+        self.link_timeout_s = max(self.ask_timeout_s, self.budget_s * self.limits.link_share)
+        self.company_s = min(self.limits.company_s, self.budget_s / 8)
         self.stall_s = min(self.limits.stall_s, self.budget_s / 3)
         chunk_bytes = self.desk.instance.chunk_bytes
         share = len(self.keys) * chunk_bytes // self.limits.num_windows

@@ -15,7 +15,7 @@ from p2p.wire.messages import Hello, Holder, Refusal, RefusalCode, Register, Wel
 _BACKOFF_FIRST_S = 0.25
 _BACKOFF_MAX_S = 30.0
 _SURE = 2
-_GREET_AGAIN_S = 0.5  # a hello or its answer can be lost with the connection
+_GREET_AGAIN_S = 0.5  # a hello or its answer can be lost with the connection; doubles
 
 
 def refuse_hello(own: Register, hello: Hello) -> Refusal | None:
@@ -34,7 +34,7 @@ def refuse_hello(own: Register, hello: Hello) -> Refusal | None:
 
 
 class PeerState(Enum):
-    """How a reader stands with one holder."""
+    """How a reader stands with one holder; a first contact is one that is greeted or welcomed."""
 
     GREETED = "greeted"
     WELCOMED = "welcomed"
@@ -43,19 +43,50 @@ class PeerState(Enum):
     REFUSED = "refused"
 
 
+_IN_CONTACT = frozenset({PeerState.GREETED, PeerState.WELCOMED})
+
+
 @dataclass(slots=True)
 class Peer:
-    """What a reader knows of one holder at one of its starts."""
+    """What a reader knows of one holder at one of its starts.
+
+    Attributes:
+        contact_s: when the first contact began, be it the one that follows a failure.
+        is_reached: in this contact, somebody has answered at the holder's address.
+        greeted_s: when the last hello was sent.
+        greet_again_s: another one is due so much later.
+        linked_s: when the channel was connected.
+    """
 
     holder: Holder
     state: PeerState
     reason: str = ""
+    contact_s: float = 0.0
+    is_reached: bool = False
     greeted_s: float = 0.0
+    greet_again_s: float = _GREET_AGAIN_S
+    linked_s: float = float("-inf")
     retry_at_s: float = 0.0
     backoff_s: float = _BACKOFF_FIRST_S
     trust: int = 0
     silent_since_s: float | None = None
     refusal: Refusal | None = None
+
+    @property
+    def is_in_contact(self) -> bool:
+        """True while the first contact goes on."""
+        return self.state in _IN_CONTACT
+
+    def delay(self, now_s: float) -> str:
+        """Returns how long the first contact has lasted, and what it waits for."""
+        if self.state is PeerState.WELCOMED:
+            stage = "its channel is being connected"
+        elif self.is_reached:
+            stage = "it has not answered our hello"
+        else:
+            stage = "its address does not answer"
+        seconds = now_s - self.contact_s
+        return f"{self.holder.instance} is not linked after {seconds:.3g} s: {stage}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,18 +184,39 @@ class PeerBook:
         """Returns true if a hello must be sent now; the peer then counts as greeted."""
         peer = self._peers.get(holder.instance)
         if peer is None or peer.holder.incarnation < holder.incarnation:
-            self._peers[holder.instance] = Peer(holder, PeerState.GREETED, greeted_s=now_s)
+            peer = Peer(holder, PeerState.GREETED, contact_s=now_s, greeted_s=now_s)
+            self._peers[holder.instance] = peer
             return True
         if peer.holder.incarnation > holder.incarnation:
             return False
-        is_due = peer.state is PeerState.DOWN and now_s >= peer.retry_at_s
-        is_unheard = peer.state is PeerState.GREETED and now_s >= peer.greeted_s + _GREET_AGAIN_S
-        if is_due or is_unheard:
+        if peer.state is PeerState.DOWN and now_s >= peer.retry_at_s:
             peer.holder = holder
             peer.state = PeerState.GREETED
+            peer.contact_s = peer.greeted_s = now_s
+            peer.greet_again_s = _GREET_AGAIN_S
+            peer.is_reached = False
+            return True
+        if peer.state is PeerState.GREETED and now_s >= peer.greeted_s + peer.greet_again_s:
             peer.greeted_s = now_s
+            peer.greet_again_s *= 2
             return True
         return False
+
+    def contacts(self) -> list[Peer]:
+        """Returns the holders with which the first contact goes on."""
+        return [peer for peer in self._peers.values() if peer.is_in_contact]
+
+    @property
+    def num_links(self) -> int:
+        """Holders that are linked, or about to be."""
+        peers = self._peers.values()
+        return sum(peer.is_in_contact or peer.state is PeerState.LINKED for peer in peers)
+
+    def reached(self, holder: Holder) -> None:
+        """Somebody answers at a holder's address: its process lives."""
+        peer = self._peers.get(holder.instance)
+        if peer is not None and peer.holder.incarnation == holder.incarnation:
+            peer.is_reached = True
 
     def welcomed(self, instance: str, welcome: Welcome) -> Peer | None:
         """Takes a holder's welcome; None if nobody waits for it or it is of another start."""
@@ -174,12 +226,14 @@ class PeerBook:
         if welcome.incarnation != peer.holder.incarnation or welcome.instance != instance:
             return None
         peer.state = PeerState.WELCOMED
+        peer.is_reached = True
         return peer
 
-    def linked(self, instance: str) -> None:
+    def linked(self, instance: str, now_s: float) -> None:
         """The channel is connected."""
         peer = self._peers[instance]
         peer.state = PeerState.LINKED
+        peer.linked_s = now_s
         peer.backoff_s = _BACKOFF_FIRST_S
 
     def unlinked(self, instance: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from p2p.backend.actions import ShortReason, SourceTally
 from p2p.backend.borrow import Borrower, Grant
+from p2p.backend.chunks import ChunkState
 from p2p.backend.fetch_context import FetchContext
 from p2p.backend.handshake import Peer, PeerState
 from p2p.wire.messages import Holder, Refusal
@@ -16,6 +17,7 @@ _MAY_RETURN = frozenset(
     {
         ShortReason.PEER_SILENT,
         ShortReason.LINK_FAILED,
+        ShortReason.LINK_SLOW,
         ShortReason.READ_FAILED,
         ShortReason.READ_STALLED,
         ShortReason.LEASE_LOST,
@@ -72,19 +74,38 @@ class Lenders:
             return borrower
         return self._replace(Borrower(borrower.holder, borrower.tally))
 
+    def contact_of(self, borrower: Borrower) -> Peer | None:
+        """Returns how we stand with a holder while the first contact with it goes on."""
+        peer = self._context.desk.book.get(borrower.holder.instance)
+        return peer if peer is not None and peer.is_in_contact else None
+
     def is_linking(self, borrower: Borrower) -> bool:
         """True if a holder lends and cannot be read from yet."""
         if borrower.is_lost or not borrower.grants:
             return False
-        state = self._context.desk.book.state(borrower.holder.instance)
-        return state is PeerState.GREETED or state is PeerState.WELCOMED
+        return self.contact_of(borrower) is not None
 
     def answer_by_s(self, borrower: Borrower) -> float:
         """Returns when a holder that was asked must have answered, and be connected."""
+        peer = self._context.desk.book.get(borrower.holder.instance)
+        if peer is not None and peer.is_in_contact:
+            return self._context.link_by_s(peer)
         patience_s = self._context.ask_timeout_s
         if borrower.patience_s is not None:
             patience_s = min(patience_s, borrower.patience_s)
-        return borrower.asked_s + patience_s
+        linked_s = float("-inf") if peer is None else peer.linked_s
+        return max(borrower.asked_s, linked_s) + patience_s
+
+    def awaited_link(self) -> tuple[ShortReason, str] | None:
+        """Returns the first contact for which the next chunk of the prefix waits, if for one."""
+        chunks = self._context.chunks
+        chunk = chunks[chunks.first]
+        if chunk.state is not ChunkState.WANTED:
+            return None
+        borrowers = (self._by_name.get(name) for name in chunk.holders)
+        contacts = (self.contact_of(one) for one in borrowers if one is not None)
+        delays = (contact.delay(self._context.now_s) for contact in contacts if contact)
+        return next(((ShortReason.LINK_SLOW, delay) for delay in delays), None)
 
     # ------------------------------------------------------------------ giving back
 
@@ -132,12 +153,16 @@ class Lenders:
         context = self._context
         context.troubles.note(instance, reason, detail, context.now_s, refusal)
 
-    def note_standing(self, peer: Peer) -> None:
-        """Notes why a holder is not asked."""
-        is_refused = peer.state is PeerState.REFUSED
-        reason = ShortReason.PEER_REFUSED if is_refused else ShortReason.LINK_FAILED
+    def note_standing(self, peer: Peer) -> tuple[ShortReason, str]:
+        """Notes why a holder is not asked, and returns that."""
         name = peer.holder.instance
-        self.note(name, reason, f"{name}: {peer.reason}", peer.refusal)
+        reason, detail = ShortReason.LINK_FAILED, f"{name}: {peer.reason}"
+        if peer.state is PeerState.REFUSED:
+            reason = ShortReason.PEER_REFUSED
+        elif peer.is_in_contact:
+            reason, detail = ShortReason.LINK_SLOW, peer.delay(self._context.now_s)
+        self.note(name, reason, detail, peer.refusal)
+        return reason, detail
 
     def _replace(self, borrower: Borrower) -> Borrower:
         self._by_name[borrower.holder.instance] = borrower

@@ -8,6 +8,7 @@ import zmq
 from p2p.backend.actions import AskPeer, TellPeer
 from p2p.errors import ConfigError, PeerUnreachableError, ProtocolError
 from p2p.wire.codec import ONE_WAY
+from p2p.wire.contact_watch import Contact, ContactWatch
 from p2p.wire.context import WireContext
 from p2p.wire.decoders import PEER_REPLIES
 from p2p.wire.messages import Holder, Message, PeerReply
@@ -18,10 +19,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Line:
-    """Socket to one holder at one of its starts."""
+    """Socket to one holder at one of its starts.
+
+    Attributes:
+        watch: tells how the first contact goes, until that is over.
+    """
 
     holder: Holder
     requester: Requester[PeerReply]
+    watch: ContactWatch | None = None
 
 
 @dataclass(slots=True)
@@ -51,13 +57,26 @@ class PeerLines:
         for line in list(self._lines.values()):
             if line.requester.socket in ready:
                 answers.extend(line.requester.receive())
+                self._end_watch(line)
         return answers
+
+    def contacts(self, ready: dict[object, int]) -> list[tuple[Holder, Contact]]:
+        """Returns how first contacts go on."""
+        found: list[tuple[Holder, Contact]] = []
+        for line in self._lines.values():
+            if line.watch is not None and line.watch.socket in ready:
+                contacts = line.watch.take()
+                found.extend((line.holder, contact) for contact in contacts)
+                if Contact.REFUSED in contacts:
+                    self._end_watch(line)
+        return found
 
     def drop(self, instance: str) -> None:
         """Closes the socket to a holder."""
         line = self._lines.pop(instance, None)
         if line is None:
             return
+        self._end_watch(line)
         self.poller.unregister(line.requester.socket)
         line.requester.close()
 
@@ -83,11 +102,26 @@ class PeerLines:
             if holder.incarnation < line.holder.incarnation:
                 return None
         self.drop(holder.instance)
-        requester = Requester(self.wire, holder.address, PEER_REPLIES, holder.public_key)
-        line = _Line(holder, requester)
+        watches: list[ContactWatch] = []
+        requester = Requester(
+            self.wire,
+            holder.address,
+            PEER_REPLIES,
+            holder.public_key,
+            before=lambda socket: watches.append(ContactWatch(socket)),
+        )
+        line = _Line(holder, requester, watches[0])
         self._lines[holder.instance] = line
         self.poller.register(requester.socket, zmq.POLLIN)
+        self.poller.register(watches[0].socket, zmq.POLLIN)
         return line
+
+    def _end_watch(self, line: _Line) -> None:
+        """The first contact is over: somebody has answered, or nobody will."""
+        if line.watch is not None:
+            self.poller.unregister(line.watch.socket)
+            line.watch.close()
+            line.watch = None
 
 
 def _is_same_start(ours: Holder, named: Holder) -> bool:

@@ -27,7 +27,7 @@ def named_peers(context: FetchContext, names: Sequence[str], now_s: float) -> li
 
 
 def _usable(context: FetchContext, now_s: float) -> list[Holder]:
-    core, book = context.desk.instance, context.desk.book
+    core = context.desk.instance
     ours = core.identity.instance
     known = core.membership.roster.known(now_s)
-    return [peer for peer in known if peer.instance != ours and book.is_usable(peer, now_s)]
+    return [peer for peer in known if peer.instance != ours and context.is_usable(peer, now_s)]

@@ -17,7 +17,7 @@ def view_of(context: FetchContext, now_s: float) -> View:
     return View(
         reader=Place(identity.instance, identity.host, identity.rack),
         chunk_bytes=core.chunk_bytes,
-        is_usable=lambda holder: book.is_usable(holder, now_s),
+        is_usable=lambda holder: context.is_usable(holder, now_s),
         standing=lambda instance: book.speeds.standing(instance, now_s),
     )
 

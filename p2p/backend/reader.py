@@ -12,6 +12,7 @@ from p2p.backend.actions import (
     AskController,
     AskPeer,
     DropPeer,
+    DropSocket,
     Phase,
     ReadId,
     Tag,
@@ -199,12 +200,22 @@ class ReaderCore:
             and peer.holder.incarnation == holder.incarnation
         )
 
+    def on_reached(self, holder: Holder) -> None:
+        """Somebody answers at a holder's address, though nothing was asked of it yet."""
+        self.book.reached(holder)
+
+    def on_unreachable(self, holder: Holder, now_s: float) -> None:
+        """A holder's address refuses connections: nobody is there, and a contact ends at once."""
+        self._greetings.on_unreachable(holder, now_s)
+        self._tell_fetches(now_s)
+
     def on_link(self, holder: Holder, problem: str | None, now_s: float) -> None:
         """The channel is connected to a holder, or could not be."""
         if not self.awaits_link(holder):
             return
         if problem is None:
-            self.book.linked(holder.instance)
+            self.book.linked(holder.instance, now_s)
+            self.instance.counters["links_made"] += 1
             self._changed.append(holder.instance)
         else:
             self.down(holder.instance, problem, now_s)
@@ -252,6 +263,8 @@ class ReaderCore:
     def on_time(self, now_s: float) -> None:
         """Time alone, and what the instance's other half has heard or was asked for."""
         self._take_news(now_s)
+        self._greetings.on_time(now_s)
+        self._tell_fetches(now_s)
         self.taking.on_time(now_s)
         self.giving.on_time(now_s)
         self.partings.on_time(now_s)
@@ -262,7 +275,8 @@ class ReaderCore:
     def next_deadline_s(self) -> float | None:
         """Returns when `on_time` has something to do."""
         deadlines = [fetch.next_deadline_s() for fetch in self._fetches.values()]
-        deadlines += [self.giving.next_deadline_s(), self.partings.next_deadline_s()]
+        machines = (self._greetings, self.giving, self.partings)
+        deadlines += [machine.next_deadline_s() for machine in machines]
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def close(self, now_s: float) -> None:
@@ -286,8 +300,7 @@ class ReaderCore:
 
     def ask(self, fetch: Fetch, holder: Holder, message: Message, now_s: float) -> Tag:
         """Sends a request to a holder, after a hello where that is due."""
-        if self.book.greet(holder, now_s):
-            self._greetings.greet(holder)
+        self._greetings.connect(holder, now_s)
         self.book.asked(holder.instance, now_s)
         tag = self._next_tag()
         self._fetch_by_tag[tag] = fetch
@@ -298,6 +311,8 @@ class ReaderCore:
 
     def down(self, instance: str, reason: str, now_s: float) -> None:
         """A holder does not work; whoever caused this call settles what follows for others."""
+        if self.book.state(instance) is PeerState.GREETED:
+            self._actions.append(DropSocket(instance))
         self.book.down(instance, reason, now_s)
         self._changed.append(instance)
 
@@ -347,8 +362,7 @@ class ReaderCore:
 
     def _ask_greeted(self, holder: Holder, message: Message, now_s: float) -> Tag:
         """Sends a question that needs no link to who has to know us."""
-        if self.book.greet(holder, now_s):
-            self._greetings.greet(holder)
+        self._greetings.connect(holder, now_s)
         return self._ask_plainly(holder, message)
 
     def _on_refusal(self, holder: Holder, refusal: Refusal, now_s: float) -> None:

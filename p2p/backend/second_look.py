@@ -11,6 +11,7 @@ _LOST_HOLDER = frozenset(
     {
         ShortReason.PEER_SILENT,
         ShortReason.LINK_FAILED,
+        ShortReason.LINK_SLOW,
         ShortReason.READ_FAILED,
         ShortReason.READ_STALLED,
         ShortReason.LEASE_LOST,

@@ -1,6 +1,7 @@
 """One process's ZMQ context: socket options, CURVE, and what every socket has in common."""
 
 import re
+from collections.abc import Callable
 
 import zmq
 import zmq.auth.thread
@@ -42,8 +43,19 @@ class WireContext:
         self._context = zmq.Context()
         self._authenticator: zmq.auth.thread.ThreadAuthenticator | None = None
 
-    def dealer(self, address: str, server_key: str = "") -> zmq.Socket[bytes]:
-        """Returns a connected DEALER; ZMQ connects and reconnects in the background."""
+    def dealer(
+        self,
+        address: str,
+        server_key: str = "",
+        before: Callable[[zmq.Socket[bytes]], None] | None = None,
+    ) -> zmq.Socket[bytes]:
+        """Returns a connected DEALER; ZMQ connects and reconnects in the background.
+
+        Args:
+            address: of the other end.
+            server_key: its public key, where CURVE is on; empty for the controller's.
+            before: called with the socket before it connects.
+        """
         check_address("address", address)
         socket = self._socket(zmq.DEALER, address)
         if self.keys is not None:
@@ -52,6 +64,8 @@ class WireContext:
             socket.curve_serverkey = (server_key or self.keys.controller_public).encode()
         socket.setsockopt(zmq.RECONNECT_IVL, 50)
         socket.setsockopt(zmq.RECONNECT_IVL_MAX, 2_000)
+        if before is not None:
+            before(socket)
         try:
             socket.connect(address)
         except zmq.ZMQError as error:

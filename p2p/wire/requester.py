@@ -3,6 +3,7 @@
 import itertools
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -33,13 +34,19 @@ class Requester(Generic[R]):
         address: of the answering end.
         replies: decoder of what it may answer.
         server_key: its public key, where CURVE is on; empty for the controller's.
+        before: called with the socket before it connects.
     """
 
     def __init__(
-        self, wire: WireContext, address: str, replies: BodyDecoder[R], server_key: str = ""
+        self,
+        wire: WireContext,
+        address: str,
+        replies: BodyDecoder[R],
+        server_key: str = "",
+        before: Callable[[zmq.Socket[bytes]], None] | None = None,
     ) -> None:
         self.address = address
-        self.socket = wire.dealer(address, server_key)
+        self.socket = wire.dealer(address, server_key, before)
         self.num_dropped = 0
         self._replies = replies
         self._ids = itertools.count(1)

@@ -16,6 +16,7 @@ from p2p.backend.actions import (
     AskPeer,
     CancelRead,
     DropPeer,
+    DropSocket,
     OpenLink,
     Read,
     ReadId,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from tests.sim.instance import SimInstance
 
 QUARANTINE_S = 0.6
+_SLOW_LINKS = 0.1
 _MAX_IDLE_TURNS = 2_000
 Roots = tuple[tuple[int, ...], ...]
 
@@ -47,7 +49,7 @@ class Line:
     """Socket and link to one holder at one of its starts."""
 
     holder: Holder
-    asker: Asker
+    asker: Asker | None = None
     link_life: int | None = None
 
 
@@ -177,6 +179,8 @@ class Engine:
                 self._cancel(action.read_id)
             case DropPeer():
                 self._drop(action.instance)
+            case DropSocket():
+                self._hang_up(action.instance)
             case Verify():
                 self._verify(action)
             case _:
@@ -188,9 +192,9 @@ class Engine:
                 if not self.reader.ask_mirror(action.tag, action.message, self._now_s()):
                     self._controller.send(action.message, action.tag)
             case AskPeer():
-                self._line(action.holder).asker.send(action.message, action.tag)
+                self._asker(action.holder).send(action.message, action.tag)
             case TellPeer():
-                self._line(action.holder).asker.send(action.message, ONE_WAY)
+                self._asker(action.holder).send(action.message, ONE_WAY)
             case _:
                 assert_never(action)
 
@@ -199,8 +203,12 @@ class Engine:
         holder = instance.world.instances[action.holder.instance]
         is_there = holder.is_up and holder.incarnation == action.welcome.incarnation
         is_there = is_there and not instance.network.is_cut(instance.name, holder.name)
-        delay_s = instance.clock.random.uniform(0.0005, 0.01 if is_there else 0.08)
+        draw = instance.clock.random
+        delay_s = draw.uniform(0.0005, 0.01 if is_there else 0.08)
+        if draw.random() < _SLOW_LINKS:
+            delay_s = draw.uniform(0.0, 1.2 * action.timeout_s)
         life = holder.life
+        is_there = is_there and delay_s < action.timeout_s
 
         def opened() -> None:
             if not self.reader.awaits_link(action.holder):
@@ -213,7 +221,8 @@ class Engine:
             self.reader.on_link(action.holder, problem, self._now_s())
 
         work = partial(self.take, opened)
-        instance.later(delay_s, "dialer", f"dials {holder.name}", work)
+        wait_s = min(delay_s, action.timeout_s)
+        instance.later(wait_s, "dialer", f"dials {holder.name}", work)
 
     def _read(self, action: Read) -> None:
         line = self._lines.get(action.instance)
@@ -286,22 +295,48 @@ class Engine:
         line = self._lines.pop(name, None)
         if line is None:
             return
-        line.asker.close()
+        if line.asker is not None:
+            line.asker.close()
         for transfer in self._reads.values():
             if transfer.holder.name == name:
                 transfer.cancel(is_quick=self._instance.clock.chance(0.3))
                 self.on_transfer(transfer)
 
-    def _line(self, holder: Holder) -> Line:
+    def _hang_up(self, name: str) -> None:
+        """Closes the socket; a link stays."""
+        line = self._lines.get(name)
+        if line is not None and line.asker is not None:
+            line.asker.close()
+            line.asker = None
+
+    def _asker(self, holder: Holder) -> Asker:
         line = self._lines.get(holder.instance)
-        if line is not None and line.holder.incarnation >= holder.incarnation:
-            return line
-        self._drop(holder.instance)
-        instance = self._instance
+        if line is None or line.holder.incarnation < holder.incarnation:
+            self._drop(holder.instance)
+            line = self._lines[holder.instance] = Line(holder)
+        if line.asker is None:
+            instance = self._instance
+            server = instance.world.instances[holder.instance]
+            line.asker = Asker(instance.network, instance, server, "engine", self._on_peer)
+            self._watch(line, line.asker)
+        return line.asker
+
+    def _watch(self, line: Line, asker: Asker) -> None:
+        """Tells how the first contact over a socket goes, as far as that is to be seen."""
+        instance, holder = self._instance, line.holder
         server = instance.world.instances[holder.instance]
-        asker = Asker(instance.network, instance, server, "engine", self._on_peer)
-        line = self._lines[holder.instance] = Line(holder, asker)
-        return line
+        delay_s = instance.clock.random.uniform(0.0002, 0.02)
+
+        def seen() -> None:
+            is_cut = instance.network.is_cut(instance.name, server.name)
+            if line.asker is not asker or is_cut or server.is_stopped:
+                return
+            if server.is_up:
+                self.reader.on_reached(holder)
+            else:
+                self.reader.on_unreachable(holder, self._now_s())
+
+        instance.later(delay_s, "engine", f"sees {server.name}", partial(self.take, seen))
 
     # ------------------------------------------------------------------ verification
 

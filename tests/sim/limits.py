@@ -12,6 +12,7 @@ _BASE = FetchLimits(
     window_bytes=2 * CHUNK_BYTES,
     num_windows=4,
     ask_timeout_s=0.3,
+    contact_s=1.5,
     stall_s=0.8,
     lease_slack_s=0.1,
     plan=PlanLimits(stripe_bytes=4 * CHUNK_BYTES),
@@ -28,6 +29,7 @@ def fetch_limits(draw: random.Random, ahead_bytes: int) -> FetchLimits:
         hedge_share=draw.choice([0.0, 0.1, 0.25, 0.5]),
         late_s=draw.choice([0.001, 0.01, 0.05]),
         patience_s=draw.choice([0.05, 0.5]),
+        company_s=draw.choice([0.0, 0.02, 0.1]),
         look_left_s=draw.choice([0.1, 0.3, 2.0]),
         pull=pull,
     )

@@ -34,6 +34,7 @@ _HOLDER = {  # reasons that must name the holder p; the others name the reader r
     Why.PEER_REFUSED,
     Why.PEER_BUSY,
     Why.LINK_FAILED,
+    Why.LINK_SLOW,
     Why.EVICTED_AT_HOLDER,
     Why.LEASE_LOST,
     Why.READ_FAILED,
@@ -100,7 +101,14 @@ def the_controller_does_not_answer() -> Explained:
 @stages(Why.PEER_SILENT)
 def the_holder_does_not_answer() -> Explained:
     shell = held()
+    shell.fetch(KEYS[:1])  # there is a link
     shell.silent = {"p"}
+    return ended(shell, shell.fetch(KEYS))
+
+
+@stages(Why.LINK_SLOW)
+def linking_takes_too_long() -> Explained:
+    shell = held(slow_links={"p"})
     return ended(shell, shell.fetch(KEYS))
 
 

@@ -102,6 +102,7 @@ class Why(Enum):
     PEER_REFUSED = "peer_refused"
     PEER_BUSY = "peer_busy"
     LINK_FAILED = "link_failed"
+    LINK_SLOW = "link_slow"
     EVICTED_AT_HOLDER = "evicted_at_holder"
     LEASE_LOST = "lease_lost"
     READ_FAILED = "read_failed"

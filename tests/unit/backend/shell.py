@@ -15,6 +15,7 @@ from p2p.backend.actions import (
     AskPeer,
     CancelRead,
     DropPeer,
+    DropSocket,
     FetchOutcome,
     OpenLink,
     Phase,
@@ -43,6 +44,8 @@ class Shell:
 
     Attributes:
         silent: holders that do not answer; the questions are kept in `unanswered`.
+        alive: silent holders whose sockets answer; others are unreached.
+        slow_links: holders to which connecting the channel takes until `link`.
         broken_links: holders to which no channel can be connected.
         holds_reads: reads stay in `reads` until the test ends them.
         holds_verify: digests stay in `to_verify` until the test computes them.
@@ -54,6 +57,8 @@ class Shell:
     limits: FetchLimits = field(default_factory=FetchLimits)
     now_s: float = 100.0
     silent: set[str] = field(default_factory=set)
+    alive: set[str] = field(default_factory=set)
+    slow_links: set[str] = field(default_factory=set)
     broken_links: set[str] = field(default_factory=set)
     corrupt: set[str] = field(default_factory=set)
     is_controller_silent: bool = False
@@ -65,6 +70,7 @@ class Shell:
     cancelled: list[Read] = field(default_factory=list)
     to_verify: list[Verify] = field(default_factory=list)
     unanswered: list[AskPeer] = field(default_factory=list)
+    opening: list[OpenLink] = field(default_factory=list)
     log: list[Action] = field(default_factory=list)
     phases: list[Phase] = field(default_factory=list)
 
@@ -155,6 +161,14 @@ class Shell:
         self.reader.on_peer(question.tag, self._reply(question), self.now_s)
         self.carry_out()
 
+    def link(self, action: OpenLink) -> None:
+        """A channel that took its time is connected, or is not."""
+        self.opening.remove(action)
+        name = action.holder.instance
+        problem = "no route" if name in self.broken_links else None
+        self.reader.on_link(action.holder, problem, self.now_s)
+        self.carry_out()
+
     # ------------------------------------------------------------------ what tests ask
 
     def sent(self, kind: type[Message], to: str = "") -> list[Message]:
@@ -205,16 +219,16 @@ class Shell:
             case AskController() | AskPeer() | TellPeer():
                 self._send(action)
             case OpenLink():
-                name = action.holder.instance
-                problem = "no route" if name in self.broken_links else None
-                self.reader.on_link(action.holder, problem, self.now_s)
+                self.opening.append(action)
+                if action.holder.instance not in self.slow_links:
+                    self.link(action)
             case Read() | CancelRead():
                 self._read(action)
             case Verify():
                 self.to_verify.append(action)
                 if not self.holds_verify:
                     self.verify(action)
-            case DropPeer():
+            case DropPeer() | DropSocket():
                 pass
             case _:
                 assert_never(action)
@@ -227,6 +241,8 @@ class Shell:
             self._reply(action)
         elif action.holder.instance in self.silent:
             self.unanswered.append(action)
+            if action.holder.instance in self.alive:
+                self.reader.on_reached(action.holder)
         else:
             self.reader.on_peer(action.tag, self._reply(action), self.now_s)
 

@@ -4,6 +4,7 @@ import select
 
 import pytest
 
+from p2p.backend.actions import OpenLink
 from p2p.backend.dialer import Call, Dialer
 from p2p.backend.links import Links
 from p2p.channel.fake import FakeChannel, FakeNetwork
@@ -57,7 +58,7 @@ def _call(channel: FakeChannel, offer: ChannelOffer) -> Call:
     wakeup = Wakeup()
     dialer = Dialer(channel, wakeup)
     ranks = (RankOffer(rank=0, channels=(offer,)),)
-    dialer.dial(HOLDER, Welcome(instance="a", incarnation=3, ranks=ranks))
+    dialer.dial(OpenLink(HOLDER, Welcome(instance="a", incarnation=3, ranks=ranks), 1.0))
     assert select.select([wakeup], [], [], 10)[0], "nobody was woken"
     (call,) = dialer.take()
     dialer.close()

@@ -84,7 +84,7 @@ def test_a_lease_that_is_granted_too_late_is_given_back():
     shell = _shell("a", silent={"a"})
     fetch = shell.fetch(KEYS)
     shell.advance(0.25)
-    assert shell.outcome(fetch).reason is ShortReason.PEER_SILENT
+    assert shell.outcome(fetch).reason is ShortReason.LINK_SLOW
     while shell.unanswered:
         shell.answer(shell.unanswered[0])
     assert shell.holders[0].counters["leases_granted"] == 1

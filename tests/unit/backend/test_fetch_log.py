@@ -112,7 +112,7 @@ def test_a_silent_holder_and_its_age():
         shell.advance(0.05)
     shell.now_s += 3
     report = reported(shell)
-    assert troubles(report) == {"p": "peer_silent"}
+    assert troubles(report) == {"p": "link_slow"}
     assert report.age_ms == 3000
     assert report.troubles[0].age_ms >= 3000
 

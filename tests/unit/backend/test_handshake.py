@@ -19,7 +19,7 @@ def _welcome(instance="a", incarnation=1):
 def _linked(book, who=A1):
     book.greet(who, 0.0)
     book.welcomed(who.instance, _welcome(who.instance, who.incarnation))
-    book.linked(who.instance)
+    book.linked(who.instance, 0.0)
 
 
 def _refused(**changes):
@@ -81,7 +81,7 @@ def test_a_welcome_counts_once():
     book.greet(A1, 0.0)
     assert book.welcomed("a", _welcome()) is book.get("a")
     assert book.welcomed("a", _welcome()) is None
-    book.linked("a")
+    book.linked("a", 0.0)
     assert book.state("a") is PeerState.LINKED
 
 
@@ -114,7 +114,7 @@ def test_a_link_resets_the_pause():
     book.down("a", "silent", 0.0)
     book.greet(A1, 1.0)
     book.welcomed("a", _welcome())
-    book.linked("a")
+    book.linked("a", 0.0)
     book.down("a", "reset", 10.0)
     assert _peer(book).retry_at_s == 10.25
 

@@ -79,7 +79,7 @@ def test_a_holder_of_another_layout_is_named_counted_and_not_asked_again():
     assert shell.own.counters["peer_refused_head_dim"] == 1
     shell.now_s += 1000.0
     num_asked = len(shell.sent(Hello)) + len(shell.sent(LeaseRequest))
-    assert shell.outcome(shell.fetch(KEYS)).reason is ShortReason.NO_HOLDER
+    assert shell.outcome(shell.fetch(KEYS)).reason is ShortReason.PEER_REFUSED
     assert len(shell.sent(Hello)) + len(shell.sent(LeaseRequest)) == num_asked
 
 
@@ -95,13 +95,13 @@ def test_a_link_that_cannot_be_made_is_told_to_every_fetch_that_waits_for_it():
     shell.check_nothing_left(*fetches)
 
 
-def test_a_holder_that_comes_back_serves_after_its_pause():
+def test_a_holder_that_comes_back_serves_after_the_next_hello():
     shell = _shell("a")
     shell.silent = {"a"}
     shell.fetch(KEYS)
     shell.advance(0.25)
     shell.silent = set()
-    assert shell.outcome(_fetch_again(shell)).reason is ShortReason.NO_HOLDER
+    assert shell.outcome(_fetch_again(shell)).reason is ShortReason.LINK_SLOW
     shell.advance(0.25)
     assert shell.check_delivered(_fetch_again(shell), KEYS) == 4
 
@@ -110,7 +110,7 @@ def test_a_welcome_that_comes_late_is_not_used_for_a_holder_that_is_down():
     shell = _shell("a")
     shell.silent = {"a"}
     shell.fetch(KEYS)
-    shell.advance(0.25)
+    shell.advance(shell.limits.contact_s)
     shell.answer(shell.unanswered[0])
     assert shell.reader.book.state("a") is PeerState.DOWN
     assert not any(isinstance(action, OpenLink) for action in shell.log)

@@ -60,7 +60,7 @@ def test_a_dead_holder_costs_a_second_more_at_most():
     shell.silent = {"a"}
     fetch = shell.fetch(KEYS, budget_s=8.0)
     assert _run(shell, fetch, 5.0) <= 1.0 + 1.1
-    assert shell.outcome(fetch).reason is ShortReason.PEER_SILENT
+    assert shell.outcome(fetch).reason is ShortReason.LINK_SLOW
     assert _num_looks(shell) == 3
 
 

@@ -315,6 +315,7 @@ def test_a_request_that_nobody_reported_is_unknown(controller):
         "digest_mismatch",
         "peer_silent",
         "link_failed",
+        "link_slow",
         "lease_lost",
         "read_failed",
         "read_stalled",
