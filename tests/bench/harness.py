@@ -6,6 +6,7 @@ is taken pair by pair, and the median of the ratios is the figure.
 
 import argparse
 import json
+import math
 import os
 import socket
 import statistics
@@ -19,13 +20,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def arguments(description: str, paths: Sequence[str] = ()) -> argparse.Namespace:
-    """Returns ``json`` and ``full``, and further options that each take a path."""
+def arguments(description: str, words: Sequence[str] = ()) -> argparse.Namespace:
+    """Returns ``json`` and ``full``, and further options that each take a word."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--json", action="store_true", help="print the JSON line only")
     parser.add_argument("--full", action="store_true", help="the long run")
-    for name in paths:
-        parser.add_argument(name, metavar="PATH", default="")
+    for name in words:
+        parser.add_argument(name, default="")
     return parser.parse_args()
 
 
@@ -54,6 +55,17 @@ def spread(values: Sequence[float]) -> dict[str, float]:
         "max": round(ordered[-1], 6),
         "rounds": len(ordered),
     }
+
+
+def median_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Returns the interval that holds the median with 95 %, by order statistics (sign test)."""
+    ordered, count = sorted(values), len(values)
+    tail, rank = 0.5**count, 0
+    while tail <= 0.025 and rank < count // 2:
+        rank += 1
+        tail += math.comb(count, rank) * 0.5**count
+    low = max(0, rank - 1)
+    return round(ordered[low], 6), round(ordered[count - 1 - low], 6)
 
 
 def paired(numerators: Sequence[float], denominators: Sequence[float]) -> list[float]:

@@ -71,6 +71,24 @@ class Servers(OwnedProcesses):
                 **extra,
             },
         }
+        encoded = msgspec.json.encode(connector).decode()
+        return self.start_plain(name, cores, "--kv-transfer-config", encoded, *options)
+
+    def start_plain(
+        self,
+        name: str,
+        cores: str,
+        *options: str,
+        variables: Mapping[str, str] = MappingProxyType({}),
+    ) -> Server:
+        """Starts a server without our connector, or with another one that the options name.
+
+        Args:
+            name: of its log.
+            cores: of each worker, as ``VLLM_CPU_OMP_THREADS_BIND`` wants them.
+            options: of ``vllm serve``; they override ours.
+            variables: of its environment.
+        """
         port = free_port()
         words = {
             "--dtype": "float32",
@@ -78,13 +96,13 @@ class Servers(OwnedProcesses):
             "--host": "127.0.0.1",
             "--served-model-name": MODEL,
             "--kv-cache-memory-bytes": str(_KV_BYTES),
-            "--kv-transfer-config": msgspec.json.encode(connector).decode(),
         }
         command = ["vllm.entrypoints.cli.main", "serve", str(self._model), "--enforce-eager"]
-        command += ["--enable-prompt-tokens-details", *self._options, *options]
+        command += ["--enable-prompt-tokens-details"]
         command += [word for pair in words.items() for word in pair]
-        variables = {"VLLM_CPU_OMP_THREADS_BIND": cores, "VLLM_SERVER_DEV_MODE": "1"}
-        server = Server(name, command, self.logs, variables)
+        command += [*self._options, *options]  # of two equal ones, vLLM takes the later
+        own = {"VLLM_CPU_OMP_THREADS_BIND": cores, "VLLM_SERVER_DEV_MODE": "1"}
+        server = Server(name, command, self.logs, {**own, **variables})
         server.client = Client(port, MODEL)
         return self.add(server)
 
