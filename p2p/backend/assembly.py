@@ -5,6 +5,7 @@ import time
 from p2p.agent.memory import HostArena
 from p2p.agent.nixl_config import NixlConfig
 from p2p.agent.shared_arena import SharedArena
+from p2p.backend.connecting_ahead import AheadLimits
 from p2p.backend.fetch_context import FetchLimits
 from p2p.backend.following import Following, MirrorLimits
 from p2p.backend.hot import HotLimits
@@ -67,6 +68,12 @@ def fetch_limits(config: BackendConfig) -> FetchLimits:
         pull=config.pull,
         keep=config.keep,
     )
+
+
+def ahead_limits(config: BackendConfig) -> AheadLimits:
+    """Returns how far an instance connects ahead of need."""
+    pause_s = 1 / config.links_ahead_per_s
+    return AheadLimits(config.links_ahead, config.links_ahead_near, pause_s)
 
 
 def pool_of(config: BackendConfig, layout: Layout) -> Pool:

@@ -12,7 +12,15 @@ import numpy as np
 
 from p2p.agent.slots import SlotState
 from p2p.backend.actions import FetchOutcome
-from p2p.backend.assembly import channel_of, core_of, fetch_limits, identity_of, keys_of, pool_of
+from p2p.backend.assembly import (
+    ahead_limits,
+    channel_of,
+    core_of,
+    fetch_limits,
+    identity_of,
+    keys_of,
+    pool_of,
+)
 from p2p.backend.bond import BondThread
 from p2p.backend.cache_copies import CacheCopies, CacheDescription
 from p2p.backend.engine import FetchEngine
@@ -85,7 +93,7 @@ class P2PBackend:
         self._locator = Locator(self._core, self._lock, self._wire, config.controller, boot_clock)
         self._bond = BondThread(self._core, self._lock, self._wire, config.controller, boot_clock)
         parts = EngineParts(
-            reader=ReaderCore(self._core, fetch_limits(config)),
+            reader=ReaderCore(self._core, fetch_limits(config), ahead_limits(config)),
             lock=self._lock,
             wire=self._wire,
             controller=config.controller,
@@ -101,6 +109,7 @@ class P2PBackend:
         self._engine = FetchEngine(parts)
         self._bond.on_wake = self._engine.tidy
         self._bond.on_news = self._engine.nudge
+        self._locator.on_named = self._engine.note_named
         self._service.start(self._core, self._pool, self._lock, boot_clock, self._engine.nudge)
         self._intake = Intake(self._core, self._lock, self._pool, self._bond.wake)
         self.shared_pool = SharedPool(self._pool, self._intake)

@@ -164,6 +164,13 @@ class FetchEngine:
         self._must_look = True
         self.drive_in_background()
 
+    def note_named(self, holders: "Sequence[Holder]") -> None:
+        """The directory has named holders: there may be somebody to connect ahead. Any thread."""
+        with self._lock:
+            is_news = self._reader.note_named(holders)
+        if is_news:
+            self.nudge()
+
     def tidy(self) -> None:
         """Has somebody tell holders what nobody waits for, if a caller left that undone."""
         if self._untold:

@@ -102,6 +102,7 @@ class InstanceCore(ChunkStore):
         self._chunk_bytes = identity.layout.chunk_bytes * identity.layout.tensor_parallel
         self._readers: dict[str, int] = {}
         self._unheard: dict[Reader, None] = {}
+        self._told_version: tuple[int, int] | None = None
 
     @property
     def identity(self) -> Register:
@@ -319,12 +320,16 @@ class InstanceCore(ChunkStore):
         return len(self.leases) > 0
 
     def take_news(self) -> bool:
-        """Acts on the members that are gone; returns whether the reading half has news, too."""
+        """Acts on the members that are gone; returns whether the reading half has news, too.
+
+        A list of members is news whatever is in it.
+        """
         gone = self.membership.roster.take_gone()
         for member in gone:
             self._on_gone(member)
         self.news.extend(gone)
-        return bool(gone)
+        version, self._told_version = self._told_version, self.membership.roster.version
+        return bool(gone) or version != self._told_version
 
     @property
     def wants_reader(self) -> bool:

@@ -12,6 +12,7 @@ from p2p.errors import PeerUnreachableError
 from p2p.keys import ChunkKey, check_keys
 from p2p.wire.context import WireContext
 from p2p.wire.decoders import CONTROLLER_REPLIES
+from p2p.wire.messages import Holder, Located
 from p2p.wire.requester import Requester
 
 
@@ -24,6 +25,9 @@ class Locator:
         wire: makes the socket.
         controller: address.
         clock: in seconds.
+
+    Attributes:
+        on_named: called with the holders that an answer names, by the thread that asked.
     """
 
     def __init__(
@@ -34,6 +38,7 @@ class Locator:
         controller: str,
         clock: Callable[[], float],
     ) -> None:
+        self.on_named: Callable[[Sequence[Holder]], None] = _do_nothing
         self._core = core
         self._lock = lock
         self._clock = clock
@@ -72,8 +77,11 @@ class Locator:
             return Hit(num_local, num_local, (), (), ShortReason.COMPLETE)
         with self._lock:
             following = self._core.following
-            known = following and following.locate(keys[num_local:], tenant, self._clock())
+            known = None
+            if following is not None:
+                known = following.locate(keys[num_local:], tenant, self._clock())
         if known is not None:
+            self.on_named(known.holders)
             return hit_of(known, num_local, len(keys))
         question = self._core.question(keys[num_local:], tenant)
         try:
@@ -81,4 +89,10 @@ class Locator:
                 answer = self._requester.request(question, timeout_s)
         except PeerUnreachableError:
             return Hit(num_local, num_local, (), (), ShortReason.CONTROLLER_SILENT)
+        if isinstance(answer, Located):
+            self.on_named(answer.holders)
         return hit_of(answer, num_local, len(keys))
+
+
+def _do_nothing(_holders: Sequence[Holder]) -> None:
+    """Until somebody sets `Locator.on_named`."""

@@ -19,6 +19,7 @@ from p2p.backend.actions import (
     TellPeer,
 )
 from p2p.backend.chunks import ChunkTable
+from p2p.backend.connecting_ahead import AheadLimits, ConnectingAhead
 from p2p.backend.desk import ReaderDesk
 from p2p.backend.fetch import Fetch
 from p2p.backend.fetch_context import Behalf, FetchContext, FetchLimits
@@ -35,6 +36,7 @@ from p2p.wire.messages import (
     LeaseGranted,
     LeaseRelease,
     Locate,
+    Located,
     Message,
     Refusal,
     RefusalCode,
@@ -49,6 +51,7 @@ class ReaderCore:
     Args:
         instance: the other half, whose pool is filled.
         limits: of every fetch.
+        ahead: how far it connects ahead of need; by default not at all.
 
     Attributes:
         is_watched: whether phases are kept for `take_phases`.
@@ -56,7 +59,9 @@ class ReaderCore:
         taking: what peers and the controller have us take over.
     """
 
-    def __init__(self, instance: InstanceCore, limits: FetchLimits) -> None:
+    def __init__(
+        self, instance: InstanceCore, limits: FetchLimits, ahead: AheadLimits | None = None
+    ) -> None:
         self.instance = instance
         self.book = PeerBook()
         self.limits = limits
@@ -65,6 +70,7 @@ class ReaderCore:
         self.partings = Partings(instance, self._ask_greeted, self.give_back, self._on_refusal)
         self.taking = Taking(self, self.giving)
         self._greetings = Greetings(self, self._ask_plainly)
+        self._ahead = ConnectingAhead(self, ahead or AheadLimits())
         self._actions: list[Action] = []
         self._tags = itertools.count(1)
         self._read_ids = itertools.count(1)
@@ -80,6 +86,11 @@ class ReaderCore:
     def fetches(self) -> Sequence[Fetch]:
         """Fetches that are not finished."""
         return list(self._fetches.values())
+
+    @property
+    def is_fetching(self) -> bool:
+        """True while somebody waits for a fetch."""
+        return any(fetch.outcome is None for fetch in self._fetches.values())
 
     @property
     def is_idle(self) -> bool:
@@ -143,11 +154,21 @@ class ReaderCore:
         actions, self._actions = self._actions, []
         return actions
 
+    def connect(self, holder: Holder, now_s: float) -> None:
+        """Begins the first contact with a holder, before anything is asked of it."""
+        self._greetings.connect(holder, now_s)
+
     # ------------------------------------------------------------------ what the shell reports
+
+    def note_named(self, holders: Sequence[Holder]) -> bool:
+        """The directory has named holders; returns whether `on_time` has something to do now."""
+        return self._ahead.note_named(holders)
 
     def on_controller(self, tag: Tag, answer: Message | None, now_s: float) -> None:
         """Takes the controller's answer, or None if it is silent."""
         fetch = self._fetch_by_tag.pop(tag, None)
+        if isinstance(answer, Located):
+            self.note_named(answer.holders)
         if fetch is not None:
             fetch.on_located(answer, now_s)
             self._settle(fetch, now_s)
@@ -264,6 +285,7 @@ class ReaderCore:
         """Time alone, and what the instance's other half has heard or was asked for."""
         self._take_news(now_s)
         self._greetings.on_time(now_s)
+        self._ahead.on_time(now_s)
         self._tell_fetches(now_s)
         self.taking.on_time(now_s)
         self.giving.on_time(now_s)
@@ -275,7 +297,7 @@ class ReaderCore:
     def next_deadline_s(self) -> float | None:
         """Returns when `on_time` has something to do."""
         deadlines = [fetch.next_deadline_s() for fetch in self._fetches.values()]
-        machines = (self._greetings, self.giving, self.partings)
+        machines = (self._greetings, self._ahead, self.giving, self.partings)
         deadlines += [machine.next_deadline_s() for machine in machines]
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 

@@ -41,6 +41,11 @@ class Roster:
         self._asked_s = float("-inf")
         self._gone: list[Gone] = []
 
+    @property
+    def version(self) -> tuple[int, int] | None:
+        """Epoch and number of the list; None before there is one."""
+        return self._version
+
     def known(self, now_s: float) -> tuple[Holder, ...]:
         """Returns the members of the last list, unless it is too old to be of use."""
         return self._members if now_s <= self._confirmed_s + self._age_s else ()

@@ -42,6 +42,11 @@ class BackendConfig(Settings, frozen=True, kw_only=True):
             those; 0 is no limit.
         ahead_bytes: a fetch of at most so much asks the holder that served the last one for a lease
             while the directory is still looking; 0 always waits for the directory.
+        links_ahead: peers are linked before a fetch needs them, as long as there are fewer links
+            than this: those that answers of the directory name, and some at the start; 0 waits for
+            the first fetch.
+        links_ahead_near: so many of the nearest members are linked at the start.
+        links_ahead_per_s: so many of these first contacts are begun in a second at most.
         window_bytes: largest read that is submitted at once.
         quarantine_s: a given-up transfer that has not quiesced by then has its agent torn down.
         verify: which digests are checked of what arrives: all, those of one read in 16, or none.
@@ -83,6 +88,9 @@ class BackendConfig(Settings, frozen=True, kw_only=True):
     lease_bytes_per_reader: Annotated[int, msgspec.Meta(ge=1)] = 1 << 40
     readers_per_chunk: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 8
     ahead_bytes: Annotated[int, msgspec.Meta(ge=0)] = 16 << 20
+    links_ahead: Annotated[int, msgspec.Meta(ge=0, le=4096)] = 16
+    links_ahead_near: Annotated[int, msgspec.Meta(ge=0, le=512)] = 4
+    links_ahead_per_s: Annotated[float, msgspec.Meta(gt=0, le=100)] = 4.0
     window_bytes: Annotated[int, msgspec.Meta(ge=1)] = 8 << 20
     quarantine_s: _Seconds = 5.0
     verify: Literal["always", "sample", "off"] = "always"

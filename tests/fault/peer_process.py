@@ -70,6 +70,7 @@ class PeerSettings(msgspec.Struct, frozen=True):
             rack=self.host,
             nixl_transports=self.transports,
             nixl_net_devices=self.devices,
+            links_ahead=0,  # faults are to meet first contacts, too
         )
         return P2PBackend.start(config, LAYOUT, observer)
 

@@ -41,6 +41,8 @@ WORK = (
     "order_pinned",
     "order_evicted",
     "order_dropped",
+    "links_begun_ahead",
+    "holder_left_link_slow",
 )
 
 Cells = Counter[tuple[str, str]]

@@ -22,7 +22,7 @@ from tests.sim.clock import require
 from tests.sim.coverage import BEFORE_LOCATE
 from tests.sim.engine import Engine
 from tests.sim.hedges import positions_under_way
-from tests.sim.limits import compute_s, fetch_limits, hot_limits
+from tests.sim.limits import ahead_limits, compute_s, fetch_limits, hot_limits
 from tests.sim.partings import watch_partings
 from tests.sim.pool import CHUNK_BYTES, LAYOUT, Pool, Stored
 from tests.sim.process import MAX_SKEW
@@ -73,6 +73,7 @@ class SimInstance(Server):
         self.compute_s = compute_s(self.clock.random)
         self._limits = fetch_limits(self.clock.random, world.ahead_bytes)
         self._hot_limits = hot_limits(self.clock.random)
+        self._ahead_limits = ahead_limits(self.clock.random)
         self.has_mirror = self.name in world.mirrored
         self._incarnation = 0
 
@@ -109,7 +110,7 @@ class SimInstance(Server):
         self.callers: list[Caller] = []
         self.num_held = 0
         self.service = PeerService(self)
-        self.engine = Engine(self, ReaderCore(self.core, self._limits))
+        self.engine = Engine(self, ReaderCore(self.core, self._limits, self._ahead_limits))
         watch_partings(self)
         self.bond = Bond(self)
         self.network.on_start(self)
@@ -201,6 +202,12 @@ class SimInstance(Server):
         else:
             self.settle()  # it was all here; a caller takes that though the engine is busy
         return fetch
+
+    def hear_of(self) -> None:
+        """A caller asks where something is, and the answer names some member."""
+        members = self.core.membership.roster.known(self.now_s())
+        if members and self.engine.reader.note_named([self.clock.random.choice(members)]):
+            self.engine.take(lambda: None)
 
     def come(self, keys: list[ChunkKey], tenant: str, budget_s: float) -> None:
         """A caller comes, and fetches if it finds somebody."""

@@ -3,6 +3,7 @@
 import random
 from dataclasses import replace
 
+from p2p.backend.connecting_ahead import AheadLimits
 from p2p.backend.fetch_context import FetchLimits
 from p2p.backend.hot import HotLimits
 from p2p.backend.plan import PlanLimits
@@ -33,6 +34,12 @@ def fetch_limits(draw: random.Random, ahead_bytes: int) -> FetchLimits:
         look_left_s=draw.choice([0.1, 0.3, 2.0]),
         pull=pull,
     )
+
+
+def ahead_limits(draw: random.Random) -> AheadLimits:
+    """Returns how far an instance connects ahead of need."""
+    links = draw.choice([0, 2, 8])
+    return AheadLimits(links, near=draw.choice([0, 1, 4]), pause_s=draw.choice([0.01, 0.25]))
 
 
 def hot_limits(draw: random.Random) -> HotLimits:

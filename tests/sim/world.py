@@ -36,6 +36,7 @@ _ROOMY = 0.3
 _NUM_MIN_FETCHES = 20
 _NUM_FIRST_PUTS = 8
 _CLEAR = 0.004  # that somebody drops everything that is not lent, between two steps
+_HEAR = 0.1  # that somebody has asked where a prompt is, before a fetch
 _OPERATE = 0.07  # that an operator asks for something, between two steps
 _NUM_TRIES = 3.0
 _ADVERTISE_S = 0.1
@@ -154,6 +155,8 @@ class World:
         self, instance: SimInstance, keys: list[ChunkKey], tenant: str, budget_s: float
     ) -> None:
         """Starts a fetch, and sometimes others at the same moment."""
+        if self.clock.chance(_HEAR):
+            instance.hear_of()
         instance.fetch(keys, tenant, budget_s)
         for _ in range(self.clock.random.choice([0, 0, 0, 2])):
             instance.fetch(*self.prompts.choose(), budget_s)
