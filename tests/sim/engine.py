@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from tests.sim.instance import SimInstance
 
 QUARANTINE_S = 0.6
-_SLOW_LINKS = 0.1
 _MAX_IDLE_TURNS = 2_000
 Roots = tuple[tuple[int, ...], ...]
 
@@ -205,7 +204,7 @@ class Engine:
         is_there = is_there and not instance.network.is_cut(instance.name, holder.name)
         draw = instance.clock.random
         delay_s = draw.uniform(0.0005, 0.01 if is_there else 0.08)
-        if draw.random() < _SLOW_LINKS:
+        if instance.clock.chance(instance.world.woes.slow_links):
             delay_s = draw.uniform(0.0, 1.2 * action.timeout_s)
         life = holder.life
         is_there = is_there and delay_s < action.timeout_s

@@ -33,17 +33,19 @@ class Fate(Enum):
 
 @dataclass(slots=True)
 class Woes:
-    """What reads suffer.
+    """What reads suffer, and links that are being made.
 
     Attributes:
         by_fate: probabilities, per read.
         reads_need_holder: nothing arrives while the holder stands still.
         steps_s: times for one piece, one of which is drawn for a read.
+        slow_links: probability that a channel is connected late, or too late.
     """
 
     by_fate: dict[Fate, float] = field(default_factory=dict)
     reads_need_holder: bool = False
     steps_s: tuple[float, ...] = (0.0002, 0.002, 0.01, 0.03)
+    slow_links: float = 0.0
 
 
 @dataclass(slots=True, eq=False)

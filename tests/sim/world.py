@@ -298,6 +298,8 @@ def _profile(clock: Clock) -> Profile:
 
 def _woes(clock: Clock) -> Woes:
     level = clock.random.choice([0.0, 0.02, 0.06])
+    slow_links = clock.random.choice([0.0, 0.1, 0.3])
     by_fate = dict.fromkeys(Fate, level)
     by_fate[Fate.NONE] = 1 - level * (len(Fate) - 1)
-    return Woes(by_fate if level else {}, reads_need_holder=clock.random.random() < 0.5)
+    needs_holder = clock.random.random() < 0.5
+    return Woes(by_fate if level else {}, needs_holder, slow_links=slow_links)
