@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from p2p.backend.reader import ReaderCore
 
 _MAX_OPEN = 10_000
+_UNREACHABLE = "its address refuses connections, or no way leads there"
 _LEAST_S = 0.1  # for a channel to be connected
 _PERMANENT = frozenset({RefusalCode.NAMESPACE, RefusalCode.LAYOUT, RefusalCode.VERSION})
 
@@ -59,7 +60,7 @@ class Greetings:
         if peer is None or peer.holder.incarnation != holder.incarnation:
             return
         if peer.is_in_contact:
-            self._reader.down(holder.instance, "its address refuses connections", now_s)
+            self._reader.down(holder.instance, _UNREACHABLE, now_s)
 
     def on_time(self, now_s: float) -> None:
         """Says hello again where it may have been lost; ends contacts that take too long."""

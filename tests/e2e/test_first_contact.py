@@ -88,5 +88,5 @@ def test_a_dead_holder_is_left_at_once(controller, reader):
         a.process.wait()
         result = reader.fetch(KEYS, budget_s=2.0)
         assert (result.num_chunks, result.reason) == (0, ShortReason.LINK_FAILED)
-        assert result.detail == "a: its address refuses connections"
+        assert result.detail == "a: its address refuses connections, or no way leads there"
         assert result.seconds < 0.4

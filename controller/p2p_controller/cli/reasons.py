@@ -18,7 +18,7 @@ _PHRASES = {
     Why.PEER_REFUSED: "was refused by {who} {when}",
     Why.PEER_BUSY: "was not lent by {who} {when}: it was busy",
     Why.LINK_FAILED: "could not be read from {who} {when}: no link",
-    Why.LINK_SLOW: "could not be read from {who} {when}: linking took too long",
+    Why.LINK_SLOW: "could not be read from {who} {when}: {detail}",
     Why.EVICTED_AT_HOLDER: "was not at {who} any more {when}",
     Why.LEASE_LOST: "was read too late from {who} {when}: the lease was over",
     Why.READ_FAILED: "could not be read from {who} {when}",

@@ -41,16 +41,10 @@ def _served(shell, fetch):
 
 
 def _meet(shell, name):
-    """Links a holder, with nothing left of it here."""
-    others = [core for core in shell.holders if core.identity.instance != name]
-    for core in others:
-        shell.drop(core, KEYS)
-    fetch = shell.fetch(KEYS[:1])
-    for entry in shell.outcome(fetch).entries:
-        shell.own.unpin(entry)
-    shell.own.clear()
-    for core in others:
-        shell.put(core, KEYS)
+    """Links a holder, without a read by which its bandwidth would be known."""
+    shell.reader.connect(holder_of(shell.cores[name]), shell.now_s)
+    shell.carry_out()
+    assert shell.reader.book.state(name) is PeerState.LINKED
     shell.log.clear()
 
 
@@ -222,7 +216,7 @@ def test_an_address_that_refuses_connections_ends_the_contact_at_once():
     shell.reader.on_unreachable(holder_of(shell.cores["a"]), shell.now_s)
     outcome = shell.outcome(fetch)
     assert outcome.reason is ShortReason.LINK_FAILED
-    assert outcome.detail == "a: its address refuses connections"
+    assert outcome.detail == "a: its address refuses connections, or no way leads there"
 
 
 def test_what_is_heard_of_another_start_does_not_count():
