@@ -112,6 +112,7 @@ class PeerBook:
     def __init__(self) -> None:
         self.speeds = Speeds()
         self._peers: dict[str, Peer] = {}
+        self._contacts: dict[str, Peer] = {}  # those of them whose first contact goes on
         self._last_source = ""
 
     def served(self, instance: str) -> None:
@@ -185,13 +186,14 @@ class PeerBook:
         peer = self._peers.get(holder.instance)
         if peer is None or peer.holder.incarnation < holder.incarnation:
             peer = Peer(holder, PeerState.GREETED, contact_s=now_s, greeted_s=now_s)
-            self._peers[holder.instance] = peer
+            self._peers[holder.instance] = self._contacts[holder.instance] = peer
             return True
         if peer.holder.incarnation > holder.incarnation:
             return False
         if peer.state is PeerState.DOWN and now_s >= peer.retry_at_s:
             peer.holder = holder
             peer.state = PeerState.GREETED
+            self._contacts[holder.instance] = peer
             peer.contact_s = peer.greeted_s = now_s
             peer.greet_again_s = _GREET_AGAIN_S
             peer.is_reached = False
@@ -204,13 +206,13 @@ class PeerBook:
 
     def contacts(self) -> list[Peer]:
         """Returns the holders with which the first contact goes on."""
-        return [peer for peer in self._peers.values() if peer.is_in_contact]
+        return list(self._contacts.values())
 
     @property
     def num_links(self) -> int:
         """Holders that are linked, or about to be."""
-        peers = self._peers.values()
-        return sum(peer.is_in_contact or peer.state is PeerState.LINKED for peer in peers)
+        linked = (peer.state is PeerState.LINKED for peer in self._peers.values())
+        return len(self._contacts) + sum(linked)
 
     def reached(self, holder: Holder) -> None:
         """Somebody answers at a holder's address: its process lives."""
@@ -233,6 +235,7 @@ class PeerBook:
         """The channel is connected."""
         peer = self._peers[instance]
         peer.state = PeerState.LINKED
+        self._contacts.pop(instance, None)
         peer.linked_s = now_s
         peer.backoff_s = _BACKOFF_FIRST_S
 
@@ -248,6 +251,7 @@ class PeerBook:
         """The holder said no; only another start of it can change that."""
         peer = self._peers[instance]
         peer.state = PeerState.REFUSED
+        self._contacts.pop(instance, None)
         peer.reason = reason
         peer.refusal = refusal
 
@@ -257,6 +261,7 @@ class PeerBook:
         if peer is None or peer.state in {PeerState.DOWN, PeerState.REFUSED}:
             return
         peer.state = PeerState.DOWN
+        self._contacts.pop(instance, None)
         peer.reason = reason
         peer.silent_since_s = None
         peer.retry_at_s = now_s + peer.backoff_s

@@ -150,3 +150,41 @@ def test_an_earlier_start_of_a_holder_does_not_take_the_place_of_the_present_one
     book.greet(A1, 0.0)
     assert book.state("a") is PeerState.LINKED
     assert _peer(book).holder == A2
+
+
+def test_a_contact_goes_on_from_the_greeting_until_there_is_a_link_or_an_end():
+    book = PeerBook()
+    assert (book.contacts(), book.num_links) == ([], 0)
+    book.greet(A1, 0.0)
+    assert [peer.holder for peer in book.contacts()] == [A1]
+    book.welcomed("a", _welcome())
+    assert (len(book.contacts()), book.num_links) == (1, 1)
+    book.linked("a", 1.0)
+    assert (book.contacts(), book.num_links) == ([], 1)
+    book.down("a", "reset", 2.0)
+    assert (book.contacts(), book.num_links) == ([], 0)
+    book.greet(A1, 3.0)
+    assert _peer(book).contact_s == 3.0
+    book.refused("a", "layout")
+    assert (book.contacts(), book.num_links) == ([], 0)
+    book.greet(A2, 4.0)
+    assert [peer.holder for peer in book.contacts()] == [A2]
+
+
+def test_a_hello_is_repeated_after_pauses_that_double():
+    book = PeerBook()
+    times = [now_s / 10 for now_s in range(100) if book.greet(A1, now_s / 10)]
+    assert times == [0.0, 0.5, 1.5, 3.5, 7.5]
+    assert _peer(book).contact_s == 0.0
+
+
+def test_who_was_reached_has_to_be_reached_again_after_a_failure():
+    book = PeerBook()
+    book.greet(A1, 0.0)
+    book.reached(A2)
+    assert not _peer(book).is_reached
+    book.reached(A1)
+    assert _peer(book).is_reached
+    book.down("a", "silent", 1.0)
+    book.greet(A1, 2.0)
+    assert not _peer(book).is_reached
