@@ -12,7 +12,8 @@ import msgspec
 
 from p2p.errors import ArgumentError
 
-Count = Annotated[int, msgspec.Meta(ge=1, le=1 << 24)]
+_MOST = 1 << 24
+Count = Annotated[int, msgspec.Meta(ge=1, le=_MOST)]
 
 ITEM_BYTES_BY_DTYPE = {
     "float32": 4,
@@ -65,6 +66,9 @@ class Layout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def check(self) -> None:
         """Raises `ArgumentError` with the field and value that cannot be."""
+        for name in _COUNTS:
+            _check_count(name, getattr(self, name), _MOST)
+        _check_count("num_planes", self.num_planes, 2)
         if self.kv_dtype not in ITEM_BYTES_BY_DTYPE:
             known = ", ".join(ITEM_BYTES_BY_DTYPE)
             raise ArgumentError("kv_dtype", self.kv_dtype, f"one of {known}")
@@ -107,6 +111,18 @@ class Layout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def chunk_bytes(self) -> int:
         """Bytes of one rank's shard of a chunk."""
         return self.leaf_bytes * self.num_leaves
+
+
+_COUNTS = (
+    *("num_layers", "num_kv_heads", "head_dim", "block_tokens", "chunk_tokens"),
+    *("tensor_parallel", "pipeline_parallel"),
+)
+
+
+def _check_count(name: str, value: object, most: int) -> None:
+    """Refuses what decoding would refuse: a struct that is built in a program is not decoded."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        raise ArgumentError(name, value, f"a whole number from 1 to {most}")
 
 
 class Equal(msgspec.Struct, frozen=True):
@@ -163,8 +179,10 @@ def counterparts(ours: Layout, theirs: Layout, rank: int) -> tuple[int, ...]:
     several ranks keep the same heads (MLA, or more ranks than heads), readers spread over them.
 
     Raises:
-        ArgumentError: there is no such rank, or the layouts refuse each other.
+        ArgumentError: there is no such rank, a layout cannot be, or the two refuse each other.
     """
+    ours.check()
+    theirs.check()
     world_size = ours.tensor_parallel * ours.pipeline_parallel
     if not 0 <= rank < world_size:
         raise ArgumentError("rank", rank, f"there are {world_size} ranks")

@@ -31,6 +31,7 @@ from p2p_kernels.plan import (
     CopyShape,
     copy_plan,
     copy_shape,
+    int_array,
     plan_blocks,
 )
 from p2p_kernels.registry import Implementation
@@ -72,6 +73,7 @@ __all__ = [
     "gather",
     "head_slices",
     "host_bytes",
+    "int_array",
     "leaf_digests",
     "open_copier",
     "open_leaf_digester",

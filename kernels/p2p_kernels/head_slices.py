@@ -28,7 +28,8 @@ def head_slices(ours: Layout, theirs: Layout, rank: int) -> tuple[HeadSlice, ...
     one is chosen, and readers spread over them (see `counterparts`).
 
     Raises:
-        ArgumentError: there is no such rank, or the layouts refuse each other.
+        ArgumentError: there is no such rank, a layout's heads cannot be divided among its ranks, or
+            the layouts refuse each other.
     """
     ranks = counterparts(ours, theirs, rank)
     if ours.is_replicated or ours.tensor_parallel == theirs.tensor_parallel:

@@ -86,7 +86,7 @@ class PageMemory:
             axes: a letter for each axis, such as `PageAxes.KV_FIRST_NHD`.
 
         Raises:
-            ArgumentError: the tensors differ, or don't have these axes.
+            ArgumentError: the tensors differ, share memory, or don't have these axes.
         """
         owners = _flat(tensors)
         strided = [_describe(tensor) for tensor in owners]
@@ -97,6 +97,7 @@ class PageMemory:
                 if found != expected:
                     reason = f"tensor 0 has {expected}; all are alike"
                     raise ArgumentError(f"tensors[{number}].{field}", found, reason)
+        _check_different(strided)
         writable = all(tensor.is_writable for tensor in strided)
         return cls(_page_spec(strided, axes), tuple(owners), first.dtype, writable)
 
@@ -157,6 +158,8 @@ def _describe(tensor: Tensor) -> _Strided:
             "cpu",
             tensor.flags.writeable,
         )
+        if tensor.dtype.hasobject:
+            raise ArgumentError("tensors", tensor.dtype.name, "a cache has numbers, not objects")
     else:
         found = _describe_torch(tensor)
     if 0 in found.shape:
@@ -171,6 +174,8 @@ def _describe_torch(tensor: "torch.Tensor") -> _Strided:
     if torch is None or not isinstance(tensor, torch.Tensor):
         raise ArgumentError("tensors", type(tensor).__name__, "tensors of numpy or torch")
     item_bytes = tensor.element_size()
+    if tensor.layout is not torch.strided:
+        raise ArgumentError("tensors", str(tensor.layout), "a cache is memory with strides")
     return _Strided(
         tensor.data_ptr(),
         tuple(tensor.shape),
@@ -180,6 +185,15 @@ def _describe_torch(tensor: "torch.Tensor") -> _Strided:
         str(tensor.device),
         True,  # noqa: FBT003 - the field has a name
     )
+
+
+def _check_different(tensors: Sequence[_Strided]) -> None:
+    first_at: dict[int, int] = {}
+    for number, tensor in enumerate(tensors):
+        first = first_at.setdefault(tensor.address, number)
+        if first != number:
+            reason = f"the same memory as tensors[{first}]; layers that share it are one layer"
+            raise ArgumentError(f"tensors[{number}]", f"address {tensor.address}", reason)
 
 
 def _page_spec(tensors: Sequence[_Strided], axes: str) -> PageSpec:
@@ -194,7 +208,7 @@ def _page_spec(tensors: Sequence[_Strided], axes: str) -> PageSpec:
         reason = f"axis D of {axes} has its elements next to each other"
         raise ArgumentError("tensors[0].strides", first.strides, reason)
     row_bytes = size["D"] * first.item_bytes
-    return PageSpec(
+    spec = PageSpec(
         planes=tuple(
             tensor.address + layer * stride.get("L", 0) + plane * stride.get("K", 0)
             for tensor in tensors
@@ -211,6 +225,18 @@ def _page_spec(tensors: Sequence[_Strided], axes: str) -> PageSpec:
         stride_head=stride.get("H", row_bytes),
         device=first.device,
     )
+    _check_apart(first, size, stride)
+    return spec
+
+
+def _check_apart(tensor: _Strided, size: dict[str, int], stride: dict[str, int]) -> None:
+    """Refuses planes that share memory, as those of an expanded tensor do: scatter writes each."""
+    span = tensor.item_bytes
+    for step, count in sorted((stride[axis], size[axis]) for axis in size if size[axis] > 1):
+        if step < span:
+            reason = "planes of a cache do not lie over each other"
+            raise ArgumentError("tensors[0].strides", tensor.strides, reason)
+        span = step * count
 
 
 def _check_axes(tensor: _Strided, axes: str) -> str:

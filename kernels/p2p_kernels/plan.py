@@ -21,6 +21,7 @@ from p2p_kernels.specs import ChunkSpec, HeadRange, PageSpec
 
 SKIP_BLOCK = -1
 _WIDEST_ACCESS_BYTES = 16
+_MAX_ID = (1 << 63) - 1
 
 Int64s = npt.NDArray[np.int64]
 BlockIds: TypeAlias = (
@@ -203,14 +204,14 @@ def plan_blocks(shape: CopyShape, block_ids: BlockIds) -> CopyPlan:
         for worst in (int(ids.min()), int(ids.max())):
             if not SKIP_BLOCK <= worst < limit:
                 raise ArgumentError("block_ids", worst, f"the cache has blocks 0 to {limit - 1}")
-    return CopyPlan(shape, ids.astype(np.int64, copy=False).reshape(-1, per_chunk))
+    return CopyPlan(shape, ids.reshape(-1, per_chunk))
 
 
 def int_array(block_ids: BlockIds) -> Int64s:
-    """Returns ids as an array of integers.
+    """Returns ids as an array of 64-bit integers, whatever array or sequence they came in.
 
     Raises:
-        ArgumentError: they are no integers, or not as many in every row.
+        ArgumentError: they are no integers, too large for one, or not as many in every row.
     """
     try:
         ids = np.asarray(block_ids)
@@ -220,7 +221,9 @@ def int_array(block_ids: BlockIds) -> Int64s:
         return np.empty(0, np.int64)
     if ids.dtype.kind not in "iu":
         raise ArgumentError("block_ids", str(ids.dtype), "block ids are integers")
-    return ids
+    if ids.dtype.kind == "u" and int(ids.max()) > _MAX_ID:
+        raise ArgumentError("block_ids", int(ids.max()), f"at most {_MAX_ID}")
+    return ids.astype(np.int64, copy=False)
 
 
 def _checked_heads(page: PageSpec, chunk: ChunkSpec, heads: HeadRange | None) -> HeadRange:

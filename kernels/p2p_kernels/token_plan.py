@@ -23,6 +23,8 @@ from p2p_kernels.plan import (
 )
 from p2p_kernels.specs import ChunkSpec, HeadRange, PageSpec
 
+_MAX_SLOT = 1 << 62
+
 
 def token_slots(block_ids: BlockIds, block_tokens: int, tokens: range) -> Int64s:
     """Returns the token slots of some consecutive tokens of a request.
@@ -33,15 +35,18 @@ def token_slots(block_ids: BlockIds, block_tokens: int, tokens: range) -> Int64s
         tokens: which tokens of the request, counted from its first.
 
     Raises:
-        ArgumentError: a token is outside of the blocks.
+        ArgumentError: a token is outside of the blocks, or an id is that of no block.
     """
     ids, where = int_array(block_ids).reshape(-1), np.asarray(tokens, np.int64)
     limit = ids.size * block_tokens
     if where.size and not (int(where.min()) >= 0 and int(where.max()) < limit):
         raise ArgumentError("tokens", tokens, f"{ids.size} blocks have {limit} tokens")
+    for worst in (int(ids.min()), int(ids.max())) if ids.size else ():
+        if not SKIP_BLOCK <= worst <= _MAX_SLOT // block_tokens:
+            raise ArgumentError("block_ids", worst, "no block of a cache")
     blocks = ids[where // block_tokens]
     slots = blocks * block_tokens + where % block_tokens
-    return np.where(blocks == SKIP_BLOCK, SKIP_BLOCK, slots).astype(np.int64)
+    return np.where(blocks == SKIP_BLOCK, SKIP_BLOCK, slots)
 
 
 def token_plan(
@@ -76,7 +81,7 @@ def _checked_slots(page: PageSpec, chunk: ChunkSpec, slots: BlockIds) -> Int64s:
     for worst in (int(given.min()), int(given.max())) if given.size else ():
         if not SKIP_BLOCK <= worst < limit:
             raise ArgumentError("token_slots", worst, f"the cache has tokens 0 to {limit - 1}")
-    return given.astype(np.int64, copy=False).reshape(-1, chunk.chunk_tokens)
+    return given.reshape(-1, chunk.chunk_tokens)
 
 
 def _group_tokens(slots: Int64s, most: int) -> int:

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from p2p.errors import ArgumentError
-from p2p.kernels import SKIP_BLOCK, BlockIds
+from p2p.kernels import SKIP_BLOCK, BlockIds, int_array
 
 BlockRows = npt.NDArray[np.int64]
 
@@ -13,9 +13,9 @@ def rows_to_gather(block_ids: BlockIds, num_chunks: int, per_chunk: int) -> Bloc
     """Returns (C, N) the blocks of chunks that are stored whole.
 
     Raises:
-        ArgumentError: not every block of every chunk is there.
+        ArgumentError: ids are no integers, or not every block of every chunk is there.
     """
-    ids = np.asarray(block_ids, np.int64).reshape(-1)
+    ids = int_array(block_ids).reshape(-1)
     wanted = num_chunks * per_chunk
     if len(ids) != wanted:
         raise ArgumentError("block_ids", len(ids), f"{num_chunks} chunks have {wanted} blocks")
@@ -28,9 +28,9 @@ def rows_to_scatter(block_ids: BlockIds, num_chunks: int, per_chunk: int) -> Blo
     """Returns (C, N) the blocks to write; what the ids leave out at the end is skipped.
 
     Raises:
-        ArgumentError: more blocks than the chunks have, or a block twice.
+        ArgumentError: ids are no integers, more than the chunks have blocks, or a block twice.
     """
-    ids = np.asarray(block_ids, np.int64).reshape(-1)
+    ids = int_array(block_ids).reshape(-1)
     most = num_chunks * per_chunk
     if len(ids) > most:
         raise ArgumentError("block_ids", len(ids), f"{num_chunks} chunks have {most} blocks")

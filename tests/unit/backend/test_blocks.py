@@ -28,6 +28,19 @@ def test_blocks_that_are_left_out_are_skipped():
         rows_to_scatter([4, -1, -1, 4], 2, 2)
 
 
+LARGEST = np.array([(1 << 64) - 1], np.uint64)
+
+
+@pytest.mark.parametrize(
+    "ids", [[0.5] * 4, ["1"] * 4, None, [[0, 1], [2]], [1 << 70] * 4, [True] * 4, LARGEST]
+)
+@pytest.mark.parametrize("rows", [rows_to_gather, rows_to_scatter])
+def test_what_is_no_block_id_is_refused(rows, ids):
+    """Not rounded, and not taken for a block to skip, as the largest of 64 bits would be."""
+    with pytest.raises(ArgumentError, match=r"^block_ids = "):
+        rows(ids, 1, 4)
+
+
 @pytest.mark.parametrize(
     ("ids", "first", "keys"),
     [

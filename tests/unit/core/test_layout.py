@@ -37,6 +37,17 @@ def test_possible_layouts_pass_the_check(layout):
         ("chunk_tokens", {"chunk_tokens": 8}),
         ("tensor_parallel", {"tensor_parallel": 3}),
         ("tensor_parallel", {"tensor_parallel": 12}),
+        ("tensor_parallel", {"tensor_parallel": 0}),
+        ("num_layers", {"num_layers": 0}),
+        ("num_layers", {"num_layers": 2.0}),
+        ("num_layers", {"num_layers": "2"}),
+        ("num_kv_heads", {"num_kv_heads": -8}),
+        ("head_dim", {"head_dim": True}),
+        ("head_dim", {"head_dim": (1 << 24) + 1}),
+        ("block_tokens", {"block_tokens": 0}),
+        ("chunk_tokens", {"chunk_tokens": 0}),
+        ("num_planes", {"num_planes": 3}),
+        ("pipeline_parallel", {"pipeline_parallel": 0}),
     ],
 )
 def test_an_impossible_layout_is_refused_with_field_and_value(field, changes):

@@ -55,6 +55,16 @@ def test_layouts_that_refuse_each_other():
         head_slices(_layout(2), other, 0)
 
 
+NOT_DIVIDING = [(3, 2, 3), (2, 3, 3), (12, 4, 12), (4, 0, 0)]
+
+
+@pytest.mark.parametrize(("ours", "theirs", "wrong"), NOT_DIVIDING)
+def test_heads_that_cannot_be_divided_are_refused(ours, theirs, wrong):
+    """Three ranks would leave out two of eight heads."""
+    with pytest.raises(ArgumentError, match=rf"^tensor_parallel = {wrong}: "):
+        head_slices(_layout(ours), _layout(theirs), 0)
+
+
 @pytest.mark.parametrize(("ours", "theirs"), [(2, 4), (4, 2), (1, 8), (8, 1), (16, 4), (4, 16)])
 def test_a_cache_goes_over_to_another_size(ours, theirs):
     """Gather on every rank of one instance, scatter by slices on every rank of another."""

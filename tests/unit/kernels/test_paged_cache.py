@@ -81,8 +81,16 @@ def test_caches_that_a_layout_does_not_mean(change, message):
 
 
 def test_raw_bits_stand_for_a_dtype():
-    raw = [np.zeros((2, 5, 4, 3, 8), np.uint16)] * 2
+    raw = [np.zeros((2, 5, 4, 3, 8), np.uint16) for _ in range(2)]
     PagedCache.for_layout(raw, PageAxes.KV_FIRST_NHD, LAYOUT)
+
+
+ONE, TWO = np.zeros((2, 3)), np.zeros((2, 3))
+
+
+def _lying_over_each_other():
+    """K begins in the middle of V's first block."""
+    return np.lib.stride_tricks.as_strided(np.zeros(16, "f4"), (2, 3, 4), (8, 16, 4))
 
 
 @pytest.mark.parametrize(
@@ -104,6 +112,12 @@ def test_raw_bits_stand_for_a_dtype():
             "BX",
             r"^tensors\[1\].dtype = 'float32': .*float64",
         ),
+        (np.zeros((2, 3), object), "BX", r"^tensors = 'object': a cache has numbers"),
+        (torch.zeros((2, 3)).to_sparse(), "BX", r"^tensors = 'torch.sparse_coo': a cache is"),
+        (torch.zeros((1, 3, 4)).expand(2, 3, 4), "KBX", r"^tensors\[0\].strides = \(0, "),
+        (_lying_over_each_other(), "KBX", r"^tensors\[0\].strides = \(8, 16, 4\): planes of"),
+        ([ONE, ONE], "BX", r"^tensors\[1\] = 'address .*: the same memory as tensors\[0\]"),
+        ([(ONE, TWO), (TWO, ONE)], "BX", r"^tensors\[2\] = .* as tensors\[1\]"),
     ],
 )
 def test_tensors_that_are_no_pages(tensors, axes, message):
@@ -158,9 +172,9 @@ def test_what_only_one_direction_refuses():
 
 
 def test_a_read_only_cache_is_not_written():
-    engine = np.zeros((2, 5, 4, 3, 8), np.uint16)
+    engine = np.zeros((2, 2, 5, 4, 3, 8), np.uint16)
     engine.flags.writeable = False
-    cache = PagedCache.for_layout([engine, engine], PageAxes.KV_FIRST_NHD, LAYOUT)
+    cache = PagedCache.for_layout(list(engine), PageAxes.KV_FIRST_NHD, LAYOUT)
     cache.gather([0, 1], _slots(cache))
     with pytest.raises(ArgumentError, match=r"^tensors = 'read-only array'"):
         cache.scatter(_slots(cache), [0, 1])

@@ -207,6 +207,20 @@ def test_what_cannot_be_asked():
         copy_shape(page, chunk, group_tokens=4)
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.uint64])
+def test_token_slots_of_narrow_ids(dtype):
+    """They are as large as they have to be, whatever the ids came in."""
+    found = token_slots(np.array([100, 2], dtype), 16, range(15, 17))
+    assert found.dtype == np.int64
+    assert found.tolist() == [1615, 32]
+
+
+@pytest.mark.parametrize("block", [-2, 1 << 60, np.uint64((1 << 64) - 1)])
+def test_what_is_no_block_has_no_token_slots(block):
+    with pytest.raises(ArgumentError, match=rf"^block_ids = {block}: "):
+        token_slots(np.array([block]), 16, range(4))
+
+
 def test_no_tokens_is_no_work():
     memory = PageMemory.of_tensors(np.zeros((6, 8, 3, 5), "i2"), PageAxes.SEPARATE_NHD)
     chunk = ChunkSpec.canonical(1, 3, 4, 5, 2)
