@@ -6,15 +6,15 @@ bytes are there when a call returns. No decisions about chunks.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import msgspec
 
 from p2p.backend.blocks import BlockRows
 from p2p.backend.cache_part import CachePart
+from p2p.backend.copy_gate import CopyGate
 from p2p.backend.device_ring import DeviceRing, usual_size
 from p2p.backend.pool import SlotBytes
-from p2p.errors import ArgumentError
+from p2p.errors import ArgumentError, ClosedError
 from p2p.kernels import (
     ChunkSpec,
     DeviceEvent,
@@ -60,7 +60,7 @@ class CacheCopies:
     Attributes:
         num_layers: layers.
         blocks_per_chunk: block ids that a chunk takes.
-        whole: everything that a chunk has of it.
+        has_whole_chunks: it has all heads of a chunk.
 
     Raises:
         ArgumentError: the tensors do not fit axes, layout or device.
@@ -73,32 +73,50 @@ class CacheCopies:
         _check_device(memory, device)
         if layout.byte_order is ByteOrder.CANONICAL:
             memory.check_dtype(layout.kv_dtype)
-        self._memory = memory
-        self._description = description
+        self._memory: PageMemory | None = memory
+        self._implementation = description.implementation
         self._device = device
+        self._gate = CopyGate()
+        self._layers: list[CachePart] | None = None
         chunk = _chunk_of(layout, memory, description.heads)
-        self.whole = CachePart(self._open(memory, chunk), description.heads, 0)
-        self.whole.cache.plan([], description.heads)  # refuses heads that are not there
+        whole = CachePart(self._open(memory, chunk), description.heads, 0)
+        whole.cache.plan([], description.heads)  # refuses heads that are not there
+        self._whole: CachePart | None = whole
+        self.has_whole_chunks = whole.heads is None or whole.heads.count == chunk.num_heads
         self.num_layers = layout.num_layers
-        self.blocks_per_chunk = self.whole.cache.blocks_per_chunk
-        self._rings = None
+        self.blocks_per_chunk = whole.cache.blocks_per_chunk
+        self._rings: tuple[DeviceRing, DeviceRing] | None = None
         if device.kind is not DeviceKind.CPU:
-            self._rings = (self._ring(), self._ring())
+            size = usual_size(whole.num_bytes)
+            self._rings = (DeviceRing(device, size), DeviceRing(device, size))
 
     @property
-    def has_whole_chunks(self) -> bool:
-        """True if it has all heads of a chunk."""
-        heads = self.whole.heads
-        return heads is None or heads.count == self.whole.cache.chunk.num_heads
+    def whole(self) -> CachePart:
+        """Everything that a chunk has of it.
 
-    @cached_property
+        Raises:
+            ClosedError: after `close`.
+        """
+        if self._whole is None:
+            raise ClosedError("the paged cache was closed")
+        return self._whole
+
+    @property
     def layers(self) -> list[CachePart]:
-        """The layers in order; made when they are first asked for."""
-        parts = split_layers(self._memory, self.whole.cache.chunk, self.num_layers)
-        return [
-            CachePart(self._open(memory, chunk), self.whole.heads, layer * chunk.chunk_bytes)
-            for layer, (memory, chunk) in enumerate(parts)
-        ]
+        """The layers in order; made when they are first asked for.
+
+        Raises:
+            ClosedError: after `close`.
+        """
+        with self._gate.passage():
+            if self._layers is None:
+                self._layers = self._split()
+            return self._layers
+
+    def close(self) -> None:
+        """Returns when nothing touches the tensors any more, and lets go of them. Idempotent."""
+        self._gate.shut()
+        self._memory = self._whole = self._layers = self._rings = None
 
     def compute_event(self) -> DeviceEvent:
         """Returns an event behind what the calling thread has queued on the device."""
@@ -111,31 +129,41 @@ class CacheCopies:
 
         Raises:
             ArgumentError: what does not fit, by name and value; nothing was copied.
+            ClosedError: after `close`; nothing was copied.
             DeviceError: the device failed.
         """
         spans = part.of_slots(slots)
-        if self._rings is None:
-            after.wait_host()
-            part.gather(rows, spans)
-        else:
-            self._rings[0].gather(part, rows, spans, after)
+        with self._gate.passage():
+            if self._rings is None:
+                after.wait_host()
+                part.gather(rows, spans)
+            else:
+                self._rings[0].gather(part, rows, spans, after)
 
     def scatter(
         self, part: CachePart, rows: BlockRows, slots: Sequence[SlotBytes], after: DeviceEvent
     ) -> None:
         """Copies whole slots into blocks of a part; arguments and errors as `gather`."""
         spans = part.of_slots(slots)
-        if self._rings is None:
-            after.wait_host()
-            part.scatter(spans, rows)
-        else:
-            self._rings[1].scatter(part, rows, spans, after)
+        with self._gate.passage():
+            if self._rings is None:
+                after.wait_host()
+                part.scatter(spans, rows)
+            else:
+                self._rings[1].scatter(part, rows, spans, after)
 
     def _open(self, memory: PageMemory, chunk: ChunkSpec) -> PagedCache:
-        return PagedCache(memory, chunk, self._description.implementation)
+        return PagedCache(memory, chunk, self._implementation)
 
-    def _ring(self) -> DeviceRing:
-        return DeviceRing(self._device, usual_size(self.whole.num_bytes))
+    def _split(self) -> list[CachePart]:
+        if self._memory is None:
+            raise ClosedError("the paged cache was closed")
+        whole = self.whole
+        parts = split_layers(self._memory, whole.cache.chunk, self.num_layers)
+        return [
+            CachePart(self._open(memory, chunk), whole.heads, layer * chunk.chunk_bytes)
+            for layer, (memory, chunk) in enumerate(parts)
+        ]
 
 
 def _check_device(memory: PageMemory, device: DeviceName) -> None:

@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
 
 from p2p.backend.actions import FetchOutcome
 from p2p.backend.blocks import BlockRows, rows_to_gather, rows_to_scatter
@@ -51,11 +53,12 @@ class CacheParts:
 
 
 class EngineCache:
-    """One paged cache of an engine. Thread-safe, as far as nobody writes what is read.
+    """One paged cache of an engine; a context manager.
 
-    Made by `P2PBackend.register_cache`. Blocks are those of the chunks in token order,
-    ``blocks_per_chunk`` for each. What concerns a device is ordered behind what the calling thread
-    has queued on it; when a result is there, bytes are where they belong.
+    Made by `P2PBackend.register_cache`. Thread-safe, as far as nobody writes what is read. Blocks
+    are those of the chunks in token order, ``blocks_per_chunk`` for each. What concerns a device is
+    ordered behind what the calling thread has queued on it; when a result is there, bytes are where
+    they belong.
 
     Args:
         copies: of the cache.
@@ -67,6 +70,26 @@ class EngineCache:
         self._parts = parts
         self.num_layers = copies.num_layers
         self.blocks_per_chunk = copies.blocks_per_chunk
+
+    def close(self) -> None:
+        """Ends the use of the engine's tensors, as before it gives their memory back. Idempotent.
+
+        Returns when the copies that have begun are over: nothing touches a block from then on, and
+        the tensors are not kept alive. What is under way fails with `ClosedError`, as every call
+        does; chunks that were fetched stay in the pool. On the backend it changes nothing.
+        """
+        self._copies.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
 
     # ------------------------------------------------------------------ out of the cache
 
@@ -80,6 +103,7 @@ class EngineCache:
 
         Raises:
             ArgumentError: keys and blocks do not fit, or the cache has not all heads of a chunk.
+            ClosedError: the cache, or the backend, was closed.
             DeviceError: the device failed; nothing of the chunks at hand was stored.
         """
         return self._parts.put(keys, self._source(keys, block_ids), tenant)
@@ -113,6 +137,7 @@ class EngineCache:
 
         Raises:
             ArgumentError: keys and blocks do not fit.
+            ClosedError: the cache, or the backend, was closed.
             DeviceError: the device failed: what is in the blocks is undefined.
         """
         wanted = self._wanted(request, block_ids)

@@ -3,8 +3,10 @@
 What a fetch brings is what the instance stored itself; peers are in `tests/e2e`.
 """
 
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 
@@ -423,3 +425,84 @@ def test_what_does_not_fit_is_refused_before_anything_starts(one):
         some.put(KEYS, BLOCKS)
     assert one.requests == []
     assert one.core.slots.num_free == 16
+
+
+# ---------------------------------------------------------------------- closing
+
+
+def test_a_cache_that_is_closed_during_a_fetch_is_not_touched_any_more(one):
+    one.register(paged(PageAxes.KV_FIRST_NHD, 1)).put(KEYS, BLOCKS)
+    reader = paged(PageAxes.CROSS_LAYER_HND, 0)
+    cache = one.register(reader)
+    loading = cache.submit_fetch(FetchRequest(KEYS), TARGETS)
+    cache.close()
+    one.go_on()
+    one.end()
+    with pytest.raises(ClosedError, match="the paged cache was closed"):
+        loading.wait(30)
+    assert not reader.content.any()
+    one.loader.submit(lambda: None).result(30)
+    assert one.num_pinned == 0
+
+
+def test_closing_waits_for_the_layer_that_is_being_copied(one):
+    one.register(paged(PageAxes.KV_FIRST_NHD, 1)).put(KEYS, BLOCKS)
+    reader = paged(PageAxes.CROSS_LAYER_HND, 0)
+    cache = one.register(reader)
+    entered, may_leave = threading.Event(), threading.Event()
+    first = cache._copies.layers[0]
+    scatter = first.cache.scatter
+
+    def slowly(*arguments) -> None:
+        entered.set()
+        may_leave.wait(30)
+        scatter(*arguments)
+
+    first.cache.scatter = slowly
+    loading = cache.submit_fetch(FetchRequest(KEYS), TARGETS, LoadOrder.LAYERS)
+    one.end()
+    assert entered.wait(30)
+    closing = threading.Thread(target=cache.close)
+    closing.start()
+    time.sleep(0.02)
+    assert closing.is_alive()
+    may_leave.set()
+    closing.join(30)
+    assert reader.content[0].any()
+    with pytest.raises(ClosedError):
+        loading.wait(30)
+    assert not reader.content[1:].any()
+
+
+def test_what_is_saved_is_given_up_with_its_cache(one):
+    cache = one.register(paged(PageAxes.KV_FIRST_NHD, 1))
+    with cache.save(KEYS, BLOCKS) as saving:
+        saving.save_layer(0)
+        cache.close()
+        saving.save_layer(1)
+        saving.save_layer(2)
+        with pytest.raises(ClosedError, match="the paged cache was closed"):
+            saving.commit()
+    assert one.core.slots.num_free == 16
+    assert len(one.core.index) == 0
+
+
+def test_a_closed_cache_refuses_and_lets_go_of_the_tensors(one):
+    holder = paged(PageAxes.KV_FIRST_NHD, 1)
+    kept_alive = weakref.ref(holder.tensors[0])
+    with one.register(holder) as cache:
+        put = cache.submit_put(KEYS, BLOCKS)
+        assert put.wait(30)
+        loading = cache.submit_fetch(FetchRequest(KEYS), TARGETS, LoadOrder.LAYERS)
+    cache.close()
+    for call in (cache.put, cache.submit_put, cache.save):
+        with pytest.raises(ClosedError):
+            call(KEYS, BLOCKS)
+    for fetch in (cache.fetch, cache.submit_fetch):
+        with pytest.raises(ClosedError):
+            fetch(FetchRequest(KEYS), TARGETS)
+    del holder
+    gc.collect()
+    assert kept_alive() is None
+    assert loading.poll() is None
+    assert len(one.core.index) == 4, "what was stored stays"
