@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from types import TracebackType
@@ -27,6 +27,7 @@ from p2p.backend.engine import FetchEngine
 from p2p.backend.engine_cache import CacheParts, EngineCache
 from p2p.backend.engine_device import check_usable, parse_device, pin_pool
 from p2p.backend.engine_parts import EngineParts, FetchWatch, Observer, Ticket
+from p2p.backend.feed import Event
 from p2p.backend.fetch_log import check_request_id
 from p2p.backend.intake import Intake
 from p2p.backend.locator import Locator
@@ -297,6 +298,15 @@ class P2PBackend:
                 raise ArgumentError(name, value, "must be positive")
         with self._lock:
             self._core.prefill.note(num_tokens, seconds, boot_clock())
+
+    def watch_chunks(self) -> deque[Event]:
+        """Returns a queue of what comes into the pool and goes from now on, for one who empties it.
+
+        A chunk is there from its admission to its eviction; what is there already is not told. Any
+        thread may take events out, without a lock.
+        """
+        with self._lock:
+            return self._core.feed.watch()
 
     def drain(self, timeout_s: float) -> DrainReport:
         """Gives what is here to peers, hottest first, before this instance leaves. Blocks.

@@ -56,6 +56,7 @@ class EventFeed:
         self.last_seq = 0
         self._max_kept = max_kept
         self._kept: deque[Event] = deque()  # the last one has number last_seq
+        self._watched: deque[Event] | None = None
         self._unhashed: list[Event] = []
         self._view_hash = 0
 
@@ -76,10 +77,20 @@ class EventFeed:
         event = Event(kind, key, tenant)
         self._kept.append(event)
         self._unhashed.append(event)
+        if self._watched is not None:
+            self._watched.append(event)
         if len(self._unhashed) >= _HASH_BATCH:
             self._hash()
         if len(self._kept) > self._max_kept:
             self._kept.popleft()
+
+    def watch(self) -> deque[Event]:
+        """Returns a queue of the events from now on, for one who takes them out.
+
+        Nothing else does; beyond ``max_kept`` the oldest are lost.
+        """
+        self._watched = deque(maxlen=self._max_kept)
+        return self._watched
 
     def acknowledge(self, seq: int) -> None:
         """Forgets events up to and including ``seq``."""

@@ -2,8 +2,8 @@
 
 ``"kv_connector": "P2PConnector"`` is enough where this package is installed beside vLLM; from a
 source tree, add ``"kv_connector_module_path": "p2p.integrations.vllm"``. Only `connector`,
-`describe`, `scheduler_side`, `worker_side`, `metrics` and `plugin` import vLLM, and nothing here
-does until the connector is asked for.
+`describe`, `scheduler_side`, `worker_side`, `kv_events`, `metrics` and `plugin` import vLLM, and
+nothing here does until the connector is asked for.
 """
 
 from typing import TYPE_CHECKING

@@ -6,6 +6,7 @@ blocks are given away, and for loads within a step where they are asked for.
 """
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -34,6 +35,7 @@ from p2p.integrations.vllm.settings import read_settings
 from p2p.integrations.vllm.worker_side import WorkerSide
 
 if TYPE_CHECKING:
+    from vllm.distributed.kv_events import KVCacheEvent
     from vllm.forward_context import ForwardContext
     from vllm.v1.attention.backend import AttentionMetadata
     from vllm.v1.core.block_pool import BlockPool
@@ -251,6 +253,10 @@ class P2PConnector(KVConnectorBase_V1, SupportsHMA):
     ) -> KVConnectorPromMetrics:
         """Returns the metrics of ``/metrics``."""
         return P2PPromMetrics(vllm_config, metric_types, labelnames, per_engine_labelvalues)
+
+    def take_events(self) -> Iterable["KVCacheEvent"]:
+        """Returns what came into the pool and went, for vLLM's publisher of KV events."""
+        return self._scheduler.take_events()
 
     def has_pending_block_frees(self) -> bool:
         """Whether blocks of ended requests come back soon, so that nobody need be preempted."""

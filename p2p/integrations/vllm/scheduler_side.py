@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 from vllm.config import VllmConfig
+from vllm.distributed.kv_events import KVCacheEvent
 from vllm.distributed.kv_transfer.kv_connector.v1.metrics import KVConnectorStats
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.kv_cache_interface import KVCacheConfig
@@ -18,6 +19,7 @@ from p2p.integrations.vllm import describe
 from p2p.integrations.vllm.coordinator import Computed, Coordinator, Sharing, Work
 from p2p.integrations.vllm.fabric import BackendFabric
 from p2p.integrations.vllm.identity import refuse_shapes
+from p2p.integrations.vllm.kv_events import PoolEvents
 from p2p.integrations.vllm.lookups import Wanted
 from p2p.integrations.vllm.metrics import stats_of
 from p2p.integrations.vllm.orders import PoolOrder, RankReport, RankShape, StepOrders
@@ -66,6 +68,7 @@ class SchedulerSide:
         self._growth = Growth()
         self._blocks_per_chunk = 1
         self._chunk_tokens = 1
+        self._events: PoolEvents | None = None
         self.refusal = describe.refusal(config, caches)
         self.block_pool: BlockPool | None = None
 
@@ -93,6 +96,8 @@ class SchedulerSide:
         """A request is new: looks for what the engine does not have."""
         if self._coordinator is None:
             self._refused[f"requests_refused/{self.refusal}"] += 1
+        if self._events is not None:
+            self._events.describe(request)
         if self._coordinator is None or request.skip_reading_prefix_cache:
             return
         wanted = self._wanted(request)
@@ -165,6 +170,10 @@ class SchedulerSide:
             coordinator.fetch_seconds.clear()
         return stats_of(grown, taken)
 
+    def take_events(self) -> Sequence[KVCacheEvent]:
+        """Returns what came into the pool and went since the last step, if anybody listens."""
+        return self._events.take() if self._events is not None else ()
+
     def reset(self) -> bool:
         """Forgets what is in the pool."""
         if self._backend is not None:
@@ -203,6 +212,10 @@ class SchedulerSide:
         self._chunk_tokens = layout.chunk_tokens
         self._blocks_per_chunk = layout.chunk_tokens // layout.block_tokens
         self._coordinator = Coordinator(self._fabric, sharing, time.monotonic)
+        listeners = self._config.kv_events_config
+        if listeners is not None and listeners.enable_kv_cache_events:
+            changes = self._backend.watch_chunks()
+            self._events = PoolEvents(changes, layout.block_tokens, self._blocks_per_chunk)
         logger.info(
             "sharing KV as %s at %s: %s, %s",
             self._backend.config.instance,
@@ -244,6 +257,8 @@ class SchedulerSide:
                 continue
             block_ids = state.get_block_ids(request_id) if state is not None else None
             if block_ids is not None:
+                if self._events is not None:
+                    self._events.describe(request, start // chunk_tokens)
                 yield Computed(self._wanted(request), start, start + num_scheduled, block_ids[0])
 
 

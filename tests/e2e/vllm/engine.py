@@ -1,5 +1,6 @@
 """A vLLM engine in a forked process, asked over a pipe. vLLM is imported once, by the parent."""
 
+import copy
 import multiprocessing
 import os
 import signal
@@ -15,9 +16,14 @@ from typing import Any, Self
 
 from vllm import LLM, SamplingParams
 from vllm.distributed.kv_transfer import get_kv_transfer_group
+from vllm.distributed.kv_transfer.kv_connector.factory import KVConnectorFactory
+from vllm.lora.request import LoRARequest
 from vllm.v1.request import Request
 
+from p2p.backend.backend import boot_clock
+from p2p.backend.speeds import Rate
 from p2p.errors import MemoryUnavailableError
+from p2p.integrations.vllm import describe
 
 _START_S = 120.0
 _ANSWER_S = 120.0
@@ -44,6 +50,7 @@ class EngineSettings:
     policy: str = "recompute"
     kv_bytes: int = 64 << 20
     options: Mapping[str, Any] = field(default_factory=dict)
+    module: str = ""  # where the connector is found, instead of the plugin
 
 
 class Engine:
@@ -64,15 +71,25 @@ class Engine:
         return self._process.pid
 
     def generate(
-        self, prompts: Sequence[Sequence[int]], num_tokens: int = 16, salt: str | None = None
+        self,
+        prompts: Sequence[Sequence[int]],
+        num_tokens: int = 16,
+        salt: str | None = None,
+        adapter: Path | None = None,
     ) -> list[Answer]:
-        """Returns the answers to some prompts that are given together."""
-        self.send("generate", [list(prompt) for prompt in prompts], num_tokens, salt)
+        """Returns the answers to some prompts that are given together, by a LoRA adapter or not."""
+        self.send("generate", [list(prompt) for prompt in prompts], num_tokens, salt, adapter)
         return self.receive()
 
-    def one(self, prompt: Sequence[int], num_tokens: int = 16, salt: str | None = None) -> Answer:
+    def one(
+        self,
+        prompt: Sequence[int],
+        num_tokens: int = 16,
+        salt: str | None = None,
+        adapter: Path | None = None,
+    ) -> Answer:
         """Returns the answer to one prompt."""
-        return self.generate([prompt], num_tokens, salt)[0]
+        return self.generate([prompt], num_tokens, salt, adapter)[0]
 
     def counters(self) -> dict[str, int]:
         """Returns the coordinator's and the backend's counters."""
@@ -157,12 +174,6 @@ class _Served:
             "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
             "VLLM_CPU_OMP_THREADS_BIND": str(settings.core),
         }
-        transfer = settings.connector and {
-            "kv_connector": "P2PConnector",
-            "kv_role": "kv_both",
-            "kv_load_failure_policy": settings.policy,
-            "kv_connector_extra_config": dict(settings.connector),
-        }
         options: dict[str, Any] = {
             "dtype": "float32",
             "max_model_len": 8448,
@@ -170,7 +181,7 @@ class _Served:
             "enforce_eager": True,
             "skip_tokenizer_init": True,
             "kv_cache_memory_bytes": settings.kv_bytes,
-            "kv_transfer_config": transfer,
+            "kv_transfer_config": _transfer_of(settings),
             **settings.options,
         }
         self.llm = LLM(model=str(settings.model), **options)
@@ -179,14 +190,17 @@ class _Served:
         self.scheduler = self.core.scheduler
         self.side = self.scheduler.connector and self.scheduler.connector._scheduler_side
 
-    def generate(self, prompts: list[list[int]], num_tokens: int, salt: str | None) -> list[Answer]:
+    def generate(
+        self, prompts: list[list[int]], num_tokens: int, salt: str | None, adapter: Path | None
+    ) -> list[Answer]:
         sampling = _sampling(num_tokens)
+        lora = adapter and LoRARequest(adapter.name, 1 + len(adapter.name), str(adapter))
         inputs = [
             {"prompt_token_ids": prompt} | ({"cache_salt": salt} if salt else {})
             for prompt in prompts
         ]
         began_s = time.monotonic()
-        outputs = self.llm.generate(inputs, sampling, use_tqdm=False)
+        outputs = self.llm.generate(inputs, sampling, use_tqdm=False, lora_request=lora)
         took_s = time.monotonic() - began_s
         return [
             Answer(
@@ -202,7 +216,7 @@ class _Served:
     def counters(self) -> dict[str, int]:
         coordinator = self.side and self.side._coordinator
         if coordinator is None:
-            return {}
+            return dict(self.side._refused) if self.side else {}
         backend = {f"backend_{name}": n for name, n in self.side._backend.counters().items()}
         return {**coordinator.counters, **backend, "open": coordinator.num_open}
 
@@ -224,6 +238,13 @@ class _Served:
 
     def refusal(self) -> str:
         return str(self.side.refusal)
+
+    def refusal_with(self, field: str, value: int) -> str:
+        """What would be refused of this engine with another parallel setting."""
+        config = copy.copy(self.side._config)
+        config.parallel_config = copy.copy(config.parallel_config)
+        setattr(config.parallel_config, field, value)
+        return describe.refusal(config, self.side._caches)
 
     def start(self, name: str, prompt: list[int], num_tokens: int) -> None:
         sampling = _sampling(num_tokens)
@@ -266,9 +287,9 @@ class _Served:
         copies = get_kv_transfer_group()._worker_side._copies
         opened, left = copies._opened, [None] * num_loads
 
-        def broken() -> Any:
+        def broken(pool: Any) -> Any:
             if not left:
-                return opened()
+                return opened(pool)
             left.pop()
             raise MemoryUnavailableError("broken by a test")
 
@@ -280,13 +301,50 @@ class _Served:
         entry = backend._core.index.get(self._keys(prompt)[chunk])
         backend._pool.view(entry.slot)[1234] ^= 1
 
-    def _keys(self, prompt: list[int]) -> list[Any]:
+    def keys(self, prompt: list[int], changes: dict[str, Any]) -> list[bytes]:
+        """The keys of a request with multi-modal inputs, an adapter or a salt."""
+        return self._keys(prompt, **changes)
+
+    def measured_prefill(self) -> float | None:
+        """Tokens per second, as the backend believes."""
+        return self.side._backend._core.prefill.value(boot_clock())
+
+    def slow_down(self, instance: str, bytes_per_s: float) -> None:
+        """Lets the reader believe that a holder is that slow."""
+        backend = self.side._backend
+        with backend._lock:
+            speeds = backend._engine._reader.book.speeds
+            speeds._links[instance].rate = Rate()
+            speeds._links[instance].rate.note(bytes_per_s, 1.0, boot_clock())
+
+    def _keys(self, prompt: list[int], **changes: Any) -> list[Any]:
         sampling = SamplingParams(max_tokens=1)
         hasher = self.core.request_block_hasher
-        return list(self.side._keys(Request("keys", prompt, sampling, None, block_hasher=hasher)))
+        request = Request("keys", prompt, sampling, None, block_hasher=hasher, **changes)
+        return list(self.side._keys(request))
+
+    def num_watched(self) -> int | None:
+        watched = self.side._backend._core.feed._watched
+        return None if watched is None else len(watched)
 
     def num_threads(self) -> int:
         return threading.active_count()
+
+
+def _transfer_of(settings: EngineSettings) -> dict[str, Any] | None:
+    if settings.connector is None:
+        return None
+    transfer = {
+        "kv_connector": "P2PConnector",
+        "kv_role": "kv_both",
+        "kv_load_failure_policy": settings.policy,
+        "kv_connector_extra_config": dict(settings.connector),
+    }
+    if settings.module:
+        KVConnectorFactory._registry.pop("P2PConnector", None)
+        os.environ["VLLM_PLUGINS"] = ""
+        transfer["kv_connector_module_path"] = settings.module
+    return transfer
 
 
 def _sampling(num_tokens: int) -> SamplingParams:

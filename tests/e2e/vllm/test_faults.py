@@ -1,7 +1,9 @@
 """What happens to a reader's requests when something breaks: equal answers, within the budget."""
 
 import signal
+import threading
 import time
+from contextlib import contextmanager
 
 import pytest
 
@@ -44,6 +46,36 @@ def held_prompt(holder, num_tokens=1000):
     return prompt
 
 
+def settle_after_a_stop(holder, reader):
+    """Waits until nothing is in flight and the two are on good terms again."""
+    counters = reader.settle()
+    assert counters["open"] == counters["backend_chunks_pinned"] == 0
+    deadline_s = time.monotonic() + 20
+    while not reader.one(held_prompt(holder, CHUNK + 1), 1).num_cached:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.2)
+
+
+@contextmanager
+def throttled(engine, running_s, standing_s):
+    """Lets an engine run for short times only."""
+    is_over = threading.Event()
+
+    def turn() -> None:
+        while not is_over.wait(running_s):
+            engine.signal(signal.SIGSTOP)
+            is_over.wait(standing_s)
+            engine.signal(signal.SIGCONT)
+
+    thread = threading.Thread(target=turn)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+
+
 def test_a_holder_that_is_killed_and_a_controller_that_is(plain, doomed, own_controller):
     holder, reader = doomed
     prompts = [held_prompt(holder) for _ in range(3)]
@@ -71,6 +103,38 @@ def test_a_holder_that_stands_still_holds_up_nobody_else(plain, pair):
     holder.signal(signal.SIGCONT)
     assert [ended[name][1] for name in ("waits", "runs")] == expected
     assert ended["runs"][0] < min(1.0, ended["waits"][0])
+
+
+def test_a_holder_that_is_stopped_while_it_is_read_costs_no_more_than_the_budget(plain, pair):
+    holder, reader = pair
+    was_cut = []
+    for delay_s in (0.0, 0.002, 0.004, 0.008, 0.016):
+        prompt = held_prompt(holder, 8000)
+        alone = plain.one(prompt, 4)
+        reader.call("start", "read", prompt, 4)
+        reader.send("run_for", BUDGET_S + SLACK_S + 2 * alone.seconds)
+        time.sleep(delay_s)
+        holder.signal(signal.SIGSTOP)
+        took_s, tokens = reader.receive()["read"]
+        holder.signal(signal.SIGCONT)
+        assert tokens == alone.tokens
+        assert took_s < BUDGET_S + 2 * alone.seconds + SLACK_S
+        was_cut.append(took_s > 0.9)  # it waited for one that stood still
+        holder.settle()
+        settle_after_a_stop(holder, reader)
+    assert any(was_cut)
+
+
+def test_a_holder_that_runs_a_tenth_of_the_time_costs_no_more_than_the_budget(plain, pair):
+    holder, reader = pair
+    prompts = [held_prompt(holder, 2000) for _ in range(4)]
+    alone = [plain.one(prompt, 4) for prompt in prompts]
+    with throttled(holder, running_s=0.01, standing_s=0.09):
+        hits = [reader.one(prompt, 4) for prompt in prompts]
+    for hit, without in zip(hits, alone, strict=True):
+        assert hit.tokens == without.tokens
+        assert hit.seconds < BUDGET_S + 2 * without.seconds + SLACK_S
+    settle_after_a_stop(holder, reader)
 
 
 def test_a_request_that_is_aborted_leaves_nothing(pair):

@@ -1,12 +1,14 @@
 """Two and three engines share: answers equal those without sharing, and counts are exact."""
 
+import dataclasses
+
 import pytest
 
 pytest.importorskip("vllm", reason="vLLM is not installed here: make test-vllm")
 
 from tests.e2e.vllm.engine import Engine
 from tests.e2e.vllm.fixtures import CHUNK, CHUNK_BYTES, Growth, introduce, prompt_of, sharing
-from tests.e2e.vllm.model_folder import make_sliding_model
+from tests.e2e.vllm.model_folder import make_hybrid_model, make_sliding_model
 
 pytestmark = [pytest.mark.vllm, pytest.mark.e2e, pytest.mark.slow]
 
@@ -139,7 +141,7 @@ def test_other_ways_to_cache(plain, engines, controller, options):
             assert hit.num_cached == len(prompt) // CHUNK * CHUNK
 
 
-def test_loads_within_a_step(plain, a, engines, controller):
+def test_loads_within_a_step_come_layer_by_layer(plain, a, engines, controller):
     reader = engines(controller, "step", load="step")
     for num_tokens in (300, 127, 128, 129, 1000, 1024, 2048):
         prompt = prompt_of(num_tokens)
@@ -150,6 +152,45 @@ def test_loads_within_a_step(plain, a, engines, controller):
         assert hit.tokens == expected
         if num_tokens != 300:  # the first contact
             assert hit.num_cached == (num_tokens - 1) // CHUNK * CHUNK
+    prompts = [prompt_of(1000) for _ in range(4)]
+    expected = [plain.one(prompt).tokens for prompt in prompts]
+    a.generate(prompts, 1)
+    a.settle()
+    assert [hit.tokens for hit in reader.generate(prompts)] == expected  # together in steps
+    counters = reader.settle()
+    assert counters["open"] == counters["backend_chunks_pinned"] == 0
+
+
+def test_a_load_within_a_step_that_fails_is_recomputed(plain, a, engines, controller):
+    reader = engines(controller, "step-fails", load="step")
+    introduce(a, reader)
+    prompt = prompt_of(1024)
+    expected = plain.one(prompt).tokens
+    a.one(prompt)
+    a.settle()
+    grown = Growth(reader)
+    reader.call("break_loads", 1)
+    assert reader.one(prompt).tokens == expected
+    assert grown["load_failures"] == 1
+    assert grown["open"] == grown["backend_chunks_pinned"] == 0
+
+
+def test_what_is_computed_sooner_than_read_is_not_read(plain, a, engines, controller):
+    """The engine's own steps tell how fast it computes; the holder's link is made out as slow."""
+    reader = engines(controller, "hasty", pull="auto")
+    introduce(a, reader)
+    cold = prompt_of(2048)
+    answer = reader.one(cold, 1)
+    measured = reader.call("measured_prefill")
+    assert 0.5 < measured * answer.seconds / 2048 < 20  # a request is more than its steps
+    for bytes_per_s, num_cached in ((1e4, 0), (1e12, 7 * CHUNK)):
+        prompt = prompt_of(1000)
+        a.one(prompt)
+        a.settle()
+        reader.call("slow_down", "a", bytes_per_s)
+        hit = reader.one(prompt)
+        assert (hit.tokens, hit.num_cached) == (plain.one(prompt).tokens, num_cached)
+        assert hit.shared["reason"] == ("complete" if num_cached else "recompute_chosen")
 
 
 def test_who_computes_otherwise_shares_nothing(a, engines, controller):
@@ -167,3 +208,30 @@ def test_what_cannot_be_shared_is_refused_by_name(tmp_path, controller):
     with Engine(settings) as engine:
         assert engine.call("refusal") == "kv_cache_spec = SlidingWindowSpec"
         assert len(engine.one(prompt_of(600), 4).tokens) == 4
+        counted = engine.counters()
+    assert counted == {"requests_refused/kv_cache_spec = SlidingWindowSpec": 1}
+
+
+def test_hybrid_models_are_refused_and_run_all_the_same(tmp_path, controller):
+    settings = sharing(make_hybrid_model(tmp_path), controller, "hybrid")
+    prompt = prompt_of(600)
+    with Engine(dataclasses.replace(settings, connector=None)) as engine:
+        expected = engine.one(prompt).tokens
+    with Engine(settings) as engine:
+        assert engine.call("refusal") == "kv_cache_groups = 2"
+        assert engine.one(prompt).tokens == expected
+        assert engine.one(prompt).tokens == expected
+        assert engine.counters() == {"requests_refused/kv_cache_groups = 2": 2}
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "pipeline_parallel_size",
+        "decode_context_parallel_size",
+        "prefill_context_parallel_size",
+    ],
+)
+def test_groups_that_split_layers_or_tokens_are_refused(a, field):
+    assert a.call("refusal_with", field, 1) == ""
+    assert a.call("refusal_with", field, 2) == f"{field} = 2"
