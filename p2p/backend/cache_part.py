@@ -27,6 +27,15 @@ class CachePart:
         """Bytes of a chunk that belong to it."""
         return self.cache.chunk.chunk_bytes
 
+    @property
+    def ranges(self) -> list[tuple[int, int]]:
+        """Starts and lengths of the bytes of it that are copied: all, or those of some heads."""
+        chunk, heads = self.cache.chunk, self.heads
+        if heads is None or heads.count == chunk.num_heads:
+            return [(0, self.num_bytes)]
+        first, length = heads.chunk_head * chunk.stride_head, heads.count * chunk.stride_head
+        return [(plane * chunk.stride_plane + first, length) for plane in range(chunk.num_planes)]
+
     def of_slots(self, slots: Sequence[SlotBytes]) -> list[SlotBytes]:
         """Returns what belongs to it of each slot."""
         return [slot[self.start : self.start + self.num_bytes] for slot in slots]

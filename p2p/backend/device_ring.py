@@ -130,6 +130,7 @@ class _Pieces:
         buffers: "torch.Tensor",
     ) -> None:
         self._span_bytes = part.num_bytes
+        self._ranges = part.ranges
         self._rows, self._spans, self._buffers = rows, spans, buffers
         self._per_piece = max(1, buffers.shape[1] // self._span_bytes)
         self.count = -(-len(spans) // self._per_piece)
@@ -143,9 +144,17 @@ class _Pieces:
         return list(used.view(count, self._span_bytes))
 
     def pairs(self, piece: int, slot: int) -> "list[tuple[torch.Tensor, torch.Tensor]]":
-        """Returns each chunk's span on the host and its part of a buffer."""
+        """Returns what is copied of each chunk, on the host and in a buffer.
+
+        Other heads of a chunk are left alone: somebody else may be writing them.
+        """
         host = [_tensor(span) for span in self._spans[self._of(piece)]]
-        return list(zip(host, self.on_device(piece, slot), strict=True))
+        both = zip(host, self.on_device(piece, slot), strict=True)
+        return [
+            (span[start : start + length], buffer[start : start + length])
+            for span, buffer in both
+            for start, length in self._ranges
+        ]
 
     def _of(self, piece: int) -> "slice[int, int, None]":
         return slice(piece * self._per_piece, (piece + 1) * self._per_piece)

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from p2p.agent.shared_arena import ArenaFile, SharedArena
+from p2p.backend.device_ring import DeviceRing
+from p2p.channel.staging import RingSize
 from p2p.integrations.vllm.copies import Copies
 from p2p.integrations.vllm.orders import LoadOrder, PoolOrder, SaveDone, SaveOrder
 from p2p.integrations.vllm.rank_cache import CacheTensors, RankCache
@@ -33,11 +35,12 @@ def pool(arena):
 class Rank:
     """One worker with a paged cache of ten blocks in two layers; blocks move whole, or by heads."""
 
-    def __init__(self, rank, num_heads=0):
+    def __init__(self, rank, num_heads=0, has_ring=False):
         heads, row = num_heads or LAYOUT.heads_per_rank, 2 * LAYOUT.head_dim
         self.layers = [np.zeros((10, heads, 4, row), np.float32) for _ in range(2)]
         self.cache = CacheTensors(self.layers, num_heads, DeviceName.parse("cpu"))
         self.rank = rank
+        self.has_ring = has_ring
         self.copies = Copies(rank, self._open, self.cache.event)
 
     def fill(self, seed):
@@ -61,7 +64,11 @@ class Rank:
         return self.finish()
 
     def _open(self, pool):
-        return RankCache(self.cache, pool, self.rank)
+        cache = RankCache(self.cache, pool, self.rank)
+        if self.has_ring:  # the host stands in for a device: same code, streams that do nothing
+            size = RingSize(pool.layout.chunk_bytes, 2)
+            cache._copies._rings = tuple(DeviceRing(self.cache.device, size) for _ in range(2))
+        return cache
 
 
 def test_what_one_instance_saves_another_loads_rank_by_rank(pool):
@@ -207,9 +214,10 @@ def test_loads_do_not_wait_for_saves(pool, monkeypatch):
 HEADS = msgspec.structs.replace(LAYOUT, tensor_parallel=1)  # a slot has the heads of all ranks
 
 
-def group_of(num_ranks):
+def group_of(num_ranks, has_ring=False):
     """The workers of one instance; with more ranks than heads, neighbours keep the same head."""
-    return [Rank(rank, max(1, HEADS.num_kv_heads // num_ranks)) for rank in range(num_ranks)]
+    num_heads = max(1, HEADS.num_kv_heads // num_ranks)
+    return [Rank(rank, num_heads, has_ring) for rank in range(num_ranks)]
 
 
 def fill_as_one(group, content):
@@ -222,9 +230,12 @@ def fill_as_one(group, content):
 
 @pytest.mark.parametrize("num_writers", [1, 2, 4, 8])
 @pytest.mark.parametrize("num_readers", [1, 2, 4, 8])
-def test_instances_of_any_number_of_ranks_read_each_others_heads(arena, num_writers, num_readers):
+@pytest.mark.parametrize("has_ring", [False, True])
+def test_instances_of_any_number_of_ranks_read_each_others_heads(
+    arena, num_writers, num_readers, has_ring
+):
     content = np.random.default_rng(3).random((2, 10, HEADS.num_kv_heads, 4, 8)).astype(np.float32)
-    writers, readers = group_of(num_writers), group_of(num_readers)
+    writers, readers = group_of(num_writers, has_ring), group_of(num_readers, has_ring)
     fill_as_one(writers, content)
     saved = [
         each.save(PoolOrder(arena.file, HEADS.chunk_bytes, HEADS, num_writers), 2, 5, 1)
