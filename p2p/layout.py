@@ -44,7 +44,7 @@ class Layout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         block_tokens: tokens of one block of the engine's paged cache.
         chunk_tokens: tokens of one chunk, a multiple of ``block_tokens``.
         num_planes: 2 for K and V, 1 for MLA's latent cache (replicated on every rank).
-        tensor_parallel: ranks that split the heads.
+        tensor_parallel: ranks that split the heads; 1 where a slot has the heads of all ranks.
         pipeline_parallel: ranks that split the layers.
         byte_order: canonical, or the engine's own.
         isa: for opaque chunks the instruction set that packs them.
