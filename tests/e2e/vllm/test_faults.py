@@ -1,5 +1,6 @@
 """What happens to a reader's requests when something breaks: equal answers, within the budget."""
 
+import dataclasses
 import signal
 import threading
 import time
@@ -193,6 +194,19 @@ def test_a_load_that_fails_is_recomputed(plain, pair, num_tokens):
     assert (again.tokens, again.num_cached) == (expected, num_tokens // CHUNK * CHUNK)
 
 
+def test_a_load_that_fails_ends_its_request_where_vllm_is_told_so(model, controller):
+    """``kv_load_failure_policy`` is vLLM's, and ``fail`` its default."""
+    settings = dataclasses.replace(sharing(model, controller, "strict", core=1), policy="fail")
+    with Engine(settings) as engine:
+        prompt = prompt_of(1000)
+        engine.one(prompt)
+        engine.forget()
+        engine.call("break_loads", 1)
+        assert engine.one(prompt).finish == "error"
+        engine.forget()
+        assert engine.one(prompt).num_cached == 7 * CHUNK
+
+
 def test_chunks_that_were_evicted_meanwhile_are_a_miss(plain, pair):
     holder, reader = pair
     prompt = held_prompt(holder)
@@ -201,9 +215,10 @@ def test_chunks_that_were_evicted_meanwhile_are_a_miss(plain, pair):
     assert (hit.tokens, hit.num_cached) == (plain.one(prompt).tokens, 0)
 
 
-def test_preempted_requests_answer_the_same(plain, engines, own_controller):
+@pytest.mark.parametrize("load", ["async", "step"])
+def test_preempted_requests_answer_the_same(plain, engines, own_controller, load):
     """Twelve requests in the blocks of four: saves and loads of blocks that are given away."""
-    small = {"kv_bytes": 24 * 262_144, "options": {"max_model_len": 1024}}
+    small = {"kv_bytes": 24 * 262_144, "options": {"max_model_len": 1024}, "load": load}
     holder = engines(own_controller, "x", **small)
     reader = engines(own_controller, "y", core=1, **small)
     introduce(holder, reader)

@@ -67,7 +67,8 @@ class Rank:
         cache = RankCache(self.cache, pool, self.rank)
         if self.has_ring:  # the host stands in for a device: same code, streams that do nothing
             size = RingSize(pool.layout.chunk_bytes, 2)
-            cache._copies._rings = tuple(DeviceRing(self.cache.device, size) for _ in range(2))
+            device = self.cache.device
+            cache._copies._rings = (DeviceRing(device, size), DeviceRing(device, size))
         return cache
 
 
