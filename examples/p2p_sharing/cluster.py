@@ -46,14 +46,16 @@ class OwnedProcesses:
         self._processes.append(process)
         return process
 
-    def start_controller(self, address: str) -> None:
-        """Starts a controller; returns once it listens.
+    def start_controller(self, address: str) -> Process:
+        """Starts a controller; returns it once it listens.
 
         Raises:
             DemoError: it did not start.
         """
         serve = ["p2p_controller", "serve", "--bind", address]
-        await_port(self.add(Process("controller", serve, self.logs)), address)
+        controller = self.add(Process("controller", serve, self.logs))
+        await_port(controller, address)
+        return controller
 
 
 class Cluster(OwnedProcesses):

@@ -64,6 +64,11 @@ class Process:
                 start_new_session=True,
             )
 
+    @property
+    def pid(self) -> int:
+        """Of the process; its group and session have the same number."""
+        return self._popen.pid
+
     def has_ended(self) -> bool:
         """Returns whether it is dead, for whatever reason."""
         return self._popen.poll() is not None

@@ -100,6 +100,16 @@ class Client:
         details = usage.prompt_tokens_details or _Details()
         return Completion(tuple(tokens), first_s, usage.prompt_tokens, details.cached_tokens or 0)
 
+    def abandon(self, prompt: list[int], num_tokens: int, after_s: float) -> None:
+        """Asks and hangs up after a while, whatever has come by then."""
+        body = self._body(prompt, num_tokens, "") | {"stream": True}
+        connection = self._connect()
+        try:
+            connection.request("POST", "/v1/completions", msgspec.json.encode(body), _JSON)
+            time.sleep(after_s)
+        finally:
+            connection.close()
+
     def shared(self, prompt: list[int], num_tokens: int) -> dict[str, object]:
         """Returns what a response says of sharing (``kv_transfer_params``)."""
         body = msgspec.json.encode(self._body(prompt, num_tokens, ""))

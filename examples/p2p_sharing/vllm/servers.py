@@ -33,7 +33,13 @@ class Servers(OwnedProcesses):
     Args:
         model: its folder.
         options: of ``vllm serve``, beside ours.
+
+    Attributes:
+        controller: its address.
+        controller_process: the first one, once entered.
     """
+
+    controller_process: Process
 
     def __init__(self, model: Path, *options: str) -> None:
         super().__init__()
@@ -42,7 +48,7 @@ class Servers(OwnedProcesses):
         self.controller = f"tcp://127.0.0.1:{free_port()}"
 
     def __enter__(self) -> Self:
-        self.start_controller(self.controller)
+        self.controller_process = self.start_controller(self.controller)
         return self
 
     def start(
