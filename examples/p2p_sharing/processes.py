@@ -40,6 +40,7 @@ class Process:
         command: module and arguments, as after ``python -m``.
         log_folder: where the log goes.
         variables: of its environment, beside ours.
+        python: the interpreter; by default ours.
     """
 
     is_talking: ClassVar[bool] = False  # its standard output is read, not logged
@@ -50,12 +51,13 @@ class Process:
         command: list[str],
         log_folder: Path,
         variables: Mapping[str, str] = MappingProxyType({}),
+        python: str = sys.executable,
     ) -> None:
         self.name = name
         self._log = log_folder / f"{name}.log"
         with self._log.open("wb") as log:
             self._popen = subprocess.Popen(
-                [sys.executable, "-m", *command],
+                [python, "-m", *command],
                 cwd=_ROOT,
                 env={**_environment(), **variables},
                 stdin=subprocess.PIPE,

@@ -68,6 +68,11 @@ def hold(server: Server, prompt: list[int]) -> float:
     return first_token_s
 
 
+def await_idle() -> None:
+    """Waits until no worker waits actively any more, as vLLM's do for a second after a step."""
+    time.sleep(1.2)
+
+
 def meet(holder: Server, reader: Server) -> None:
     """Lets a reader fetch from a holder until it does: a first contact may outlast its second."""
     for _ in range(5):

@@ -83,6 +83,7 @@ def first_tokens(
     seconds: dict[str, list[float]] = {"cold": [cold.first_token_s]}
 
     def ask(name: str, server: Server) -> None:
+        bench.await_idle()
         answer = server.client.complete(prompt, NUM_ANSWER_TOKENS)
         assert answer.num_cached == num_cached, (name, answer, server.client.metrics())
         assert answer.tokens == cold.tokens, (name, answer.tokens, cold.tokens)
@@ -109,6 +110,7 @@ def throughputs(sharing: Server, plain: Server, rounds: int) -> dict[str, list[f
         tokens_per_second(server)
     for number in range(rounds):
         for name in sorted(pair, reverse=bool(number % 2)):
+            bench.await_idle()
             found[name].append(tokens_per_second(pair[name]))
     return found
 

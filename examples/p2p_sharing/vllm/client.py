@@ -3,6 +3,8 @@
 import http.client
 import re
 import time
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import msgspec
 
@@ -59,7 +61,7 @@ class Client:
     """
 
     def __init__(self, port: int, model: str) -> None:
-        self._port = port
+        self.port = port
         self._model = model
 
     def is_ready(self) -> bool:
@@ -69,8 +71,20 @@ class Client:
         except OSError:
             return False
 
-    def complete(self, prompt: list[int], num_tokens: int, salt: str = "") -> Completion:
+    def complete(
+        self,
+        prompt: list[int],
+        num_tokens: int,
+        salt: str = "",
+        more: Mapping[str, object] = MappingProxyType({}),
+    ) -> Completion:
         """Returns the answer to a prompt; a salt hides it from everything that is cached.
+
+        Args:
+            prompt: as tokens.
+            num_tokens: of the answer.
+            salt: vLLM's ``cache_salt``.
+            more: fields of the request, as another connector wants them.
 
         Raises:
             OSError: the server does not answer, or not well.
@@ -78,6 +92,7 @@ class Client:
         body = self._body(prompt, num_tokens, salt) | {
             "stream": True,
             "stream_options": {"include_usage": True},
+            **more,
         }
         connection = self._connect()
         began_s = time.monotonic()
@@ -164,7 +179,7 @@ class Client:
             connection.close()
 
     def _connect(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection("127.0.0.1", self._port, timeout=_TIMEOUT_S)
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=_TIMEOUT_S)
 
 
 _JSON = {"Content-Type": "application/json"}

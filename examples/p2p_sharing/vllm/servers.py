@@ -1,5 +1,6 @@
 """A controller and vLLM servers on this machine, ended whatever happens."""
 
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -86,6 +87,7 @@ class Servers(OwnedProcesses):
         cores: str,
         *options: str,
         variables: Mapping[str, str] = MappingProxyType({}),
+        python: str = sys.executable,
     ) -> Server:
         """Starts a server without our connector, or with another one that the options name.
 
@@ -94,6 +96,7 @@ class Servers(OwnedProcesses):
             cores: of each worker, as ``VLLM_CPU_OMP_THREADS_BIND`` wants them.
             options: of ``vllm serve``; they override ours.
             variables: of its environment.
+            python: that has vLLM.
         """
         port = free_port()
         words = {
@@ -108,7 +111,7 @@ class Servers(OwnedProcesses):
         command += [word for pair in words.items() for word in pair]
         command += [*self._options, *options]  # of two equal ones, vLLM takes the later
         own = {"VLLM_CPU_OMP_THREADS_BIND": cores, "VLLM_SERVER_DEV_MODE": "1"}
-        server = Server(name, command, self.logs, {**own, **variables})
+        server = Server(name, command, self.logs, {**own, **variables}, python)
         server.client = Client(port, MODEL)
         return self.add(server)
 
