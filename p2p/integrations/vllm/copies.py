@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 from p2p.errors import P2PError
+from p2p.integrations.vllm.cores import leave_the_engines_cores
 from p2p.integrations.vllm.layer_gate import LayerGate
 from p2p.integrations.vllm.orders import LoadOrder, PoolOrder, RankReport, SaveDone, SaveOrder
 from p2p.integrations.vllm.rank_cache import RankCache
@@ -61,7 +62,8 @@ class Copies:
         self._record = record
         self._clock = clock
         self._loads, self._saves = (
-            ThreadPoolExecutor(1, thread_name_prefix=name) for name in ("p2p-loads", "p2p-saves")
+            ThreadPoolExecutor(1, thread_name_prefix=name, initializer=leave_the_engines_cores)
+            for name in ("p2p-loads", "p2p-saves")
         )
         self._lock = threading.Lock()
         self._opening = threading.Lock()

@@ -1,5 +1,6 @@
 """A worker's copies over real memory: what is loaded, saved, waited for and reported."""
 
+import os
 import threading
 
 import msgspec
@@ -261,3 +262,22 @@ def test_a_slot_has_layers_then_heads_then_blocks(arena):
     picked = np.stack([layer[[6, 2]] for layer in writer.layers])  # L B H N C
     slot = arena.view(0, HEADS.chunk_bytes)
     assert (slot == np.ascontiguousarray(picked.swapaxes(1, 2)).view(np.uint8).reshape(-1)).all()
+
+
+def test_copies_leave_the_core_that_the_engine_is_bound_to(pool):
+    """The engine's thread computes there, and waits actively in between."""
+    cores = os.sched_getaffinity(0)
+    ended = threading.Event()
+    before = threading.Thread(target=ended.wait)  # started before the engine was bound
+    before.start()
+    found = []
+    try:
+        os.sched_setaffinity(0, {min(cores)})
+        rank = Rank(0)
+        rank.copies._loads.submit(lambda: found.append(os.sched_getaffinity(0))).result()
+        rank.finish()
+    finally:
+        os.sched_setaffinity(0, cores)
+        ended.set()
+        before.join()
+    assert found == [cores]
