@@ -5,15 +5,18 @@ of everyone who may connect. Files are in the format of ``zmq.auth``.
 """
 
 import os
+import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import zmq.auth
+from zmq.utils import z85
 
 from p2p.errors import ConfigError
 
 CONTROLLER_NAME = "controller"
 _AUTHORIZED = "authorized"
+_RAW_BYTES = 32
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,30 @@ def load_keys(folder: str, name: str) -> CurveKeys:
     authorized = root / _AUTHORIZED
     controller_public, _ = _load("keys_dir", authorized / f"{CONTROLLER_NAME}.key")
     return CurveKeys(public, secret, authorized, controller_public)
+
+
+def authorized_keys(folder: Path) -> frozenset[bytes]:
+    """Returns the public keys, 32 bytes each, of everyone who may connect; reads the folder."""
+    try:
+        texts = zmq.auth.load_certificates(folder)
+    except (OSError, ValueError) as error:
+        raise ConfigError("keys_dir", str(folder), str(error)) from error
+    return frozenset(raw_key(text.decode("ascii")) for text in texts)
+
+
+def raw_key(text: str) -> bytes:
+    """Returns the 32 bytes of a key in Z85.
+
+    Raises:
+        ConfigError: it is no key; the text is not told, since it may be a secret.
+    """
+    try:
+        key: bytes = z85.decode(text)
+    except (ValueError, KeyError, struct.error) as error:
+        raise ConfigError("keys_dir", "a key", "is not in Z85") from error
+    if len(key) != _RAW_BYTES:
+        raise ConfigError("keys_dir", f"a key of {len(key)} bytes", f"{_RAW_BYTES} are needed")
+    return key
 
 
 def _load(key: str, path: Path) -> tuple[str, str | None]:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.contract.harness import FakeHarness, Harness, LocalHarness, ProcessHarness
 from tests.contract.shm_harness import READS_ASIDE, READS_INLINE, ShmHarness, ShmLocalHarness
+from tests.contract.tcp_harness import PARALLEL, WRITABLE, TcpHarness, TcpLocalHarness
 
 HARNESSES: dict[str, Callable[[], Harness]] = {
     "fake": FakeHarness,
@@ -18,6 +19,9 @@ HARNESSES: dict[str, Callable[[], Harness]] = {
     "shm-one-process": ShmLocalHarness,
     "shm": lambda: ShmHarness(READS_INLINE),
     "shm-threads": lambda: ShmHarness(READS_ASIDE),
+    "tcp-one-process": TcpLocalHarness,
+    "tcp": lambda: TcpHarness(WRITABLE),
+    "tcp-streams": lambda: TcpHarness(PARALLEL),
 }
 
 

@@ -37,6 +37,7 @@ class Harness(Protocol):
     transport: str
     can_kill: bool
     hangs_when_stopped: bool
+    closing_quiesces: bool  # what is in flight on a link that is closed
 
     def open(self, blocks: Blocks) -> Channel: ...
     def start_peer(self, name: str, shape: Shape, seed: int) -> Peer: ...
@@ -70,6 +71,7 @@ class FakeHarness:
     transport = "memory"
     can_kill = True
     hangs_when_stopped = True
+    closing_quiesces = False
 
     def __init__(self) -> None:
         self.network = FakeNetwork(Pace.PER_POLL)
@@ -113,6 +115,7 @@ class OneProcessHarness(ABC):
     transport: str
     can_kill = False
     hangs_when_stopped = False
+    closing_quiesces = False
 
     def __init__(self) -> None:
         self._opened: list[Channel] = []
@@ -195,6 +198,7 @@ class ProcessesHarness(ABC):
     transport: str
     can_kill = True
     hangs_when_stopped = False
+    closing_quiesces = False
 
     def __init__(self) -> None:
         self._opened: list[Channel] = []

@@ -118,7 +118,10 @@ def test_a_given_up_transfer_quiesces_when_its_peer_goes_on(hanging):
     assert transfer.poll() is TransferState.CANCELLED
     assert transfer.settled()
     assert channel.quarantined() == 0
-    assert ours.blocks() == Blocks(BIG, seed=2).blocks(), "late writes are why it was kept"
+    theirs, empty = Blocks(BIG, seed=2), bytes(BIG.lengths[0])
+    landed = [ours.block(i) for i in range(64) if ours.block(i) != empty]
+    assert landed, "late writes are why it was kept"
+    assert all(ours.block(i) in {theirs.block(i), empty} for i in range(64))
     finish_well(link.read([0], [1]))
 
 
@@ -131,7 +134,7 @@ def test_closing_a_link_gives_up_what_is_in_flight(hanging):
     transfer = link.read(range(64), range(64))
     link.close()
     assert transfer.poll() is TransferState.CANCELLED
-    assert channel.quarantined() == 1
+    assert channel.quarantined() == (0 if hanging.closing_quiesces else 1)
     peer.resume()
     second = channel.connect("peer", peer.offer, TIMEOUT_S)
     wait_quiesced(transfer)

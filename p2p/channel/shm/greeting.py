@@ -9,7 +9,7 @@ from typing import Annotated, TypeVar
 
 import msgspec
 
-from p2p.channel.shm.settings import Access
+from p2p.channel.access import Access
 from p2p.errors import ProtocolError
 
 VERSION = 1

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from enum import Enum
 
+from p2p.channel.access import Access
 from p2p.channel.base import BlockIndexes, TransferState
 from p2p.channel.indexes import checked_pair
 from p2p.channel.shm.copier import Copier, CopyJob
 from p2p.channel.shm.pieces import Place, cut
 from p2p.channel.shm.session import Session
-from p2p.channel.shm.settings import Access
 from p2p.errors import LinkDownError, PeerRefusedError
 from p2p.regions import Region
 

@@ -14,7 +14,8 @@ import time
 from contextlib import suppress
 
 from p2p.agent.memory_files import SharedFile
-from p2p.channel.shm.forks import close_in_children
+from p2p.channel.access import Access
+from p2p.channel.forks import close_in_children
 from p2p.channel.shm.greeting import (
     MAX_BYTES,
     TOKEN_BYTES,
@@ -29,7 +30,7 @@ from p2p.channel.shm.greeting import (
     peer_user,
     this_place,
 )
-from p2p.channel.shm.settings import Access, PoolWriters, ShmConfig
+from p2p.channel.shm.settings import PoolWriters, ShmConfig
 from p2p.errors import MemoryUnavailableError, ProtocolError
 
 _LOGGER = logging.getLogger(__name__)

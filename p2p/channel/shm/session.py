@@ -11,7 +11,8 @@ import numpy as np
 
 from p2p.agent.memory import advise
 from p2p.agent.memory_files import is_sealed, lies_within
-from p2p.channel.shm.forks import close_in_children
+from p2p.channel.access import Access
+from p2p.channel.forks import close_in_children
 from p2p.channel.shm.greeting import (
     MAX_BYTES,
     VERSION,
@@ -25,7 +26,6 @@ from p2p.channel.shm.greeting import (
     peer_user,
     this_place,
 )
-from p2p.channel.shm.settings import Access
 from p2p.errors import (
     MemoryUnavailableError,
     PeerRefusedError,

@@ -4,16 +4,10 @@ import os
 from dataclasses import dataclass
 from enum import Enum
 
+from p2p.channel.access import Access
 from p2p.errors import ArgumentError
 
 _MAX_THREADS = 64
-
-
-class Access(Enum):
-    """What peers may do with a pool, and what we ask for of theirs."""
-
-    READ = "read"
-    WRITE = "read and write"
 
 
 class PoolWriters(Enum):

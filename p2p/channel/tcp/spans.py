@@ -1,0 +1,154 @@
+"""Transfers cut into spans, spans gathered in parcels, and what a peer's spans may touch.
+
+A span is a range of bytes of one segment, by its distance from the segment's base. It never leaves
+the blocks of its region: gaps between blocks are out of reach. Pure arithmetic.
+"""
+
+import ctypes
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from p2p.errors import ProtocolError
+from p2p.regions import Region
+
+PIECE_BYTES = 1 << 20  # received by one system call
+MAX_SPANS = 1024  # of one request, and of one system call
+SPAN = np.dtype([("segment", "<u4"), ("length", "<u4"), ("offset", "<u8")])
+
+Indexes = npt.NDArray[np.int32]
+Numbers = npt.NDArray[np.int64]
+Spans = npt.NDArray[np.void]
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """What one request moves: spans of ours and as many of the peer's, pairwise of one length."""
+
+    ours: Spans
+    theirs: Spans
+    num_bytes: int
+
+
+def parcels(
+    regions: tuple[Region, Region], blocks: tuple[Indexes, Indexes], parcel_bytes: int
+) -> Iterator[Parcel]:
+    """Yields parcels of at most ``parcel_bytes`` each that together are a transfer.
+
+    Args:
+        regions: ours and the peer's; their segments have the same lengths.
+        blocks: ours and the peer's, as many of each, at least one.
+        parcel_bytes: at least `PIECE_BYTES`.
+    """
+    ours, theirs = _spans(regions, blocks)
+    ends = np.cumsum(ours["length"], dtype=np.int64)
+    start = 0
+    while start < len(ours):
+        begun = int(ends[start - 1]) if start else 0
+        stop = int(np.searchsorted(ends, begun + parcel_bytes, "right"))
+        stop = min(stop, start + MAX_SPANS)
+        yield Parcel(ours[start:stop], theirs[start:stop], int(ends[stop - 1]) - begun)
+        start = stop
+
+
+def decode_spans(peer: str, content: bytes) -> Spans:
+    """Returns the spans that a peer sent: one or more, not checked yet."""
+    if not content or len(content) % SPAN.itemsize:
+        raise ProtocolError(f"{peer}: {len(content)} bytes are no list of spans")
+    return np.frombuffer(content, SPAN)
+
+
+class Bounds:
+    """What spans of one region may touch.
+
+    Args:
+        region: ours.
+    """
+
+    def __init__(self, region: Region) -> None:
+        segments = region.segments
+        self._num_segments = len(segments)
+        self._stride = np.array([segment.stride for segment in segments], np.uint64)
+        self._length = np.array([segment.length for segment in segments], np.uint64)
+        self._end = self._stride * np.uint64(region.count)
+        self._is_dense = self._stride == self._length
+
+    def check(self, peer: str, spans: Spans) -> None:
+        """Lets pass what lies in blocks.
+
+        Raises:
+            ProtocolError: a span does not; names its field.
+        """
+        if int(spans["segment"].max()) >= self._num_segments:
+            raise ProtocolError(f"{peer}: span.segment: there are {self._num_segments}")
+        if not (spans["length"].all() and int(spans["length"].max()) <= PIECE_BYTES):
+            raise ProtocolError(f"{peer}: span.length: must be from 1 to {PIECE_BYTES}")
+        number = spans["segment"]
+        offset, length = spans["offset"], spans["length"].astype(np.uint64)
+        end = self._end[number]
+        # both sides are below 2**63, so that nothing wraps
+        is_inside = (offset < end) & (length <= end - np.minimum(offset, end))
+        within = offset % self._stride[number] + length <= self._length[number]
+        if not (is_inside & (within | self._is_dense[number])).all():
+            raise ProtocolError(f"{peer}: span.offset: lies outside of the region's blocks")
+
+
+class Views:
+    """A region's memory as views, without a copy. The caller keeps the memory mapped.
+
+    Args:
+        region: ours.
+    """
+
+    def __init__(self, region: Region) -> None:
+        self._segments = [
+            memoryview(
+                (
+                    ctypes.c_ubyte * (segment.stride * (region.count - 1) + segment.length)
+                ).from_address(segment.base)
+            ).cast("B")
+            for segment in region.segments
+        ]
+
+    def of(self, spans: Spans) -> list[memoryview]:
+        """Returns a view of each of these spans, which lie in the region's blocks."""
+        segments = self._segments
+        return [
+            segments[segment][offset : offset + length]
+            for segment, length, offset in spans.tolist()
+        ]
+
+
+def _spans(regions: tuple[Region, Region], blocks: tuple[Indexes, Indexes]) -> tuple[Spans, Spans]:
+    """Returns all spans of a transfer, on our side and the peer's: longest runs, in pieces."""
+    ours: list[Spans] = []
+    theirs: list[Spans] = []
+    for number, pair in enumerate(zip(regions[0].segments, regions[1].segments, strict=True)):
+        length = pair[0].length
+        is_dense = all(segment.stride == length for segment in pair)
+        starts = _run_starts(blocks) if is_dense else np.arange(len(blocks[0]), dtype=np.int64)
+        lengths = np.diff(starts, append=len(blocks[0])) * length
+        for spans, segment, indexes in zip((ours, theirs), pair, blocks, strict=True):
+            offsets = indexes[starts].astype(np.int64) * segment.stride
+            spans.append(_pieces(number, offsets, lengths))
+    return np.concatenate(ours), np.concatenate(theirs)
+
+
+def _run_starts(blocks: tuple[Indexes, Indexes]) -> Numbers:
+    """Returns where runs begin whose blocks follow each other on both sides."""
+    breaks = (np.diff(blocks[0]) != 1) | (np.diff(blocks[1]) != 1)
+    return np.concatenate(([0], np.flatnonzero(breaks) + 1))
+
+
+def _pieces(segment: int, offsets: Numbers, lengths: Numbers) -> Spans:
+    """Returns the spans of some runs, none longer than a piece."""
+    counts = -(-lengths // PIECE_BYTES)
+    run = np.repeat(np.arange(len(lengths)), counts)
+    within = (np.arange(len(run)) - np.repeat(np.cumsum(counts) - counts, counts)) * PIECE_BYTES
+    spans = np.empty(len(run), SPAN)
+    spans["segment"] = segment
+    spans["offset"] = offsets[run] + within
+    spans["length"] = np.minimum(lengths[run] - within, PIECE_BYTES)
+    return spans
