@@ -41,11 +41,17 @@ class Changes:
         first = self.kinds[0]
         return first if self.kinds.count(first) == len(self.kinds) else EVICT
 
+    def keys_of(self, numbers: Sequence[int]) -> Sequence["ChunkKey"]:
+        """Returns the keys of some changes."""
+        if len(numbers) == len(self.keys):
+            return self.keys
+        return [self.keys[number] for number in numbers]
+
     def blob_of(self, numbers: Sequence[int]) -> bytes:
         """Returns the keys of some changes as a blob."""
         if len(numbers) == len(self.keys):
             return self.blob
-        return b"".join([self.keys[number] for number in numbers])
+        return b"".join(self.keys_of(numbers))
 
     def hash_of(self, numbers: Sequence[int], tier: int) -> int:
         """Returns what the keys of some changes add to a view hash if they are in a tier."""

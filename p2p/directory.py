@@ -148,7 +148,7 @@ class Directory:
             new = old & not_ours | bits[kind]
             if new == old:
                 continue
-            if type(old) is Stretch:
+            if type(old) is Stretch and old.blob:
                 old.cut(key)
             if new:
                 volume[key] = shared.setdefault(new, new)
@@ -163,7 +163,7 @@ class Directory:
         for tier in range(1, len(bits)):
             holding.note_removed(changes, removed[tier], tier)
             holding.note_added(changes, added[tier], tier)
-            masks.share([changes.keys[n] for n in added[tier]], changes.blob_of(added[tier]))
+            masks.share(changes.keys_of(added[tier]), changes.blob_of(added[tier]))
 
     # ------------------------------------------------------------------ parts
 
@@ -211,7 +211,7 @@ class Directory:
             new = old & not_ours
             if new == old:
                 continue
-            if type(old) is Stretch:
+            if type(old) is Stretch and old.blob:
                 old.cut(key)
             if new:
                 volume[key] = shared.setdefault(new, new)

@@ -46,9 +46,12 @@ class KeyMap:
     def get(self, key: ChunkKey) -> int:
         """Returns the bit set of a key, 0 if there is none."""
         mask = self._open.get(key, 0)
-        if mask or not self._closed:
-            return mask
-        return next(filter(None, (volume.get(key) for volume in self._closed)), 0)
+        if not mask:
+            for volume in self._closed:
+                mask = volume.get(key, 0)
+                if mask:
+                    break
+        return mask
 
     def get_each(self, keys: Sequence[ChunkKey]) -> list[int]:
         """Returns the bit set of each key, 0 if there is none."""
@@ -69,15 +72,16 @@ class KeyMap:
     def spans(self, chain: Chain) -> Iterator[Span]:
         """Yields the bit sets of a chain's keys, ending at the first key that has none."""
         blob, key_bytes = chain
-        start, patience = 0, _PATIENCE
-        while start < len(blob):
-            mask = self.get(ChunkKey(blob[start : start + key_bytes]))
+        start, patience, end = 0, _PATIENCE, len(blob)
+        while start < end:
+            key: ChunkKey = blob[start : start + key_bytes]  # type: ignore[assignment]
+            mask = self.get(key)
             if not mask:
                 return
             num_keys = 0
             if patience and type(mask) is Stretch:
-                num_keys = mask.num_next(blob, start, key_bytes)
-                patience = min(_PATIENCE, patience + (1 if num_keys >= MIN_KEYS else -1))
+                num_keys = mask.num_next(blob, start, key)
+                patience = _PATIENCE if num_keys >= MIN_KEYS else patience - 1
             if num_keys:
                 yield mask, num_keys
             else:
@@ -100,10 +104,8 @@ class KeyMap:
         What is deleted and comes again within a batch may stay in a closed volume: a step too long
         to be taken for every batch, and short enough for one.
         """
-        volume = self.volume_of(keys[0])
-        if self._closed and not all(map(volume.__contains__, keys)):
-            return self.volume_of
-        return lambda _: volume
+        volume = self._common_volume(keys)
+        return self.volume_of if volume is None else lambda _: volume
 
     # ------------------------------------------------------------------ changes
 
@@ -152,21 +154,37 @@ class KeyMap:
         """
         if len(keys) < MIN_KEYS or len(set(keys)) < len(keys):
             return
+        found = self.get_each(keys)
         start, key_bytes = 0, len(keys[0])
-        for mask, num_keys in spans_of(self.get_each(keys)):
+        for mask, num_keys in spans_of(found):
             end = start + num_keys
             if mask and num_keys >= MIN_KEYS:
                 part = blob[start * key_bytes : end * key_bytes]
-                self._replace(keys[start:end], stretches(mask, part, key_bytes))
+                masks = stretches(mask, part, key_bytes)
+                self._replace(keys[start:end], found[start:end], masks)
             start = end
 
-    def _replace(self, keys: Sequence[ChunkKey], masks: Sequence[int]) -> None:
-        """Gives keys that have a bit set another object for it."""
-        for key, volume, mask in zip(keys, map(self.volume_finder(keys), keys), masks, strict=True):
-            known = volume[key]
-            if type(known) is Stretch:
-                known.cut(key)
-            volume[key] = mask
+    def _replace(
+        self, keys: Sequence[ChunkKey], known: Sequence[int], masks: Sequence[int]
+    ) -> None:
+        """Gives keys another object for the bit set that they have."""
+        volume = self._common_volume(keys)
+        if Stretch in set(map(type, known)):
+            for key, mask in zip(keys, known, strict=True):
+                if type(mask) is Stretch:
+                    mask.cut(key)
+        if volume is not None:
+            volume.update(zip(keys, masks, strict=True))
+            return
+        for key, mask in zip(keys, masks, strict=True):
+            self.volume_of(key)[key] = mask
+
+    def _common_volume(self, keys: Sequence[ChunkKey]) -> Volume | None:
+        """Returns the volume that all keys are in, or belong in; None if there is no such one."""
+        volume = self.volume_of(keys[0])
+        if self._closed and not all(map(volume.__contains__, keys)):
+            return None
+        return volume
 
     def _settle(self, num_keys_max: int) -> None:
         sparse = min(self._closed, key=len)

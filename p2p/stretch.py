@@ -31,23 +31,23 @@ class Stretch(int):
         if at >= 0:
             self.blob = self.blob[:at] if at % len(key) == 0 else b""
 
-    def num_next(self, chain: bytes, start: int, key_bytes: int) -> int:
+    def num_next(self, chain: bytes, start: int, key: bytes) -> int:
         """Returns how many keys of a chain are here, one behind the other.
 
         Args:
             chain: keys of one length.
-            start: in the chain, in bytes; the first of these keys has this object in its map.
-            key_bytes: length of each.
+            start: in the chain, in bytes.
+            key: the one that begins there; it has this object in its map.
         """
-        blob = self.blob
-        at = blob.find(chain[start : start + key_bytes])
+        blob, key_bytes = self.blob, len(key)
+        at = blob.find(key)
         if at < 0 or at % key_bytes:  # cut off, or a piece of two keys looks like this one
             return 0
-        num_bytes = len(blob) - at
-        if num_bytes <= len(chain) - start:
+        num_bytes, num_left = len(blob) - at, len(chain) - start
+        if num_bytes <= num_left:
             is_equal = chain.startswith(blob[at:], start)
         else:
-            num_bytes = len(chain) - start
+            num_bytes = num_left
             is_equal = blob.startswith(chain[start:], at)
         if is_equal:
             return num_bytes // key_bytes

@@ -53,7 +53,7 @@ from p2p_controller.ops.turn import turn
 from p2p_controller.settings import ControllerSettings
 from p2p_controller.state import ControllerState
 
-SWEEP_ENTRIES = 8192
+SWEEP_ENTRIES = 4096
 _FAR_S = 3600.0
 
 

@@ -91,6 +91,8 @@ class ControllerState:
 
     def expire(self, now_s: float) -> None:
         """Lets time pass: members fall silent and are forgotten."""
+        if now_s < self.members.next_deadline_s():
+            return
         if self.started_s is None:
             self.started_s = now_s
         silent, forgotten = self.members.expire(now_s)

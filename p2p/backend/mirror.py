@@ -28,7 +28,7 @@ from p2p.wire.messages import (
     StageLive,
 )
 
-_SWEEP_ENTRIES = 8192
+_SWEEP_ENTRIES = 4096
 
 
 @dataclass(slots=True, eq=False)

@@ -34,18 +34,18 @@ def test_the_next_keys_are_those_of_the_stretch(keys, others, data):
     assert left == keys[: len(left)]
     assert cut not in left
     chain = [*others, *keys[first:last], *others]
-    num = made.num_next(b"".join(chain), len(others) * KEY_BYTES, KEY_BYTES)
+    num = made.num_next(b"".join(chain), len(others) * KEY_BYTES, keys[first])
     assert chain[len(others) : len(others) + num] == left[first : first + num]
 
 
 def test_a_chain_is_followed_to_its_end_to_that_of_the_stretch_or_to_where_they_part():
     made = stretch(row(*range(100)))
-    assert made.num_next(row(*range(10, 60)), 0, KEY_BYTES) == 50
-    assert made.num_next(row(*range(60, 160)), 0, KEY_BYTES) == 40
-    assert made.num_next(row(7, 7, *range(60, 160)), 2 * KEY_BYTES, KEY_BYTES) == 40
+    assert made.num_next(row(*range(10, 60)), 0, row(10)) == 50
+    assert made.num_next(row(*range(60, 160)), 0, row(60)) == 40
+    assert made.num_next(row(7, 7, *range(60, 160)), 2 * KEY_BYTES, row(60)) == 40
     for parting in range(1, 50):
         chain = row(*range(20, 20 + parting), *range(500, 550))
-        assert made.num_next(chain, 0, KEY_BYTES) == parting
+        assert made.num_next(chain, 0, row(20)) == parting
 
 
 def test_what_gets_another_set_is_cut_off_with_what_is_behind():
