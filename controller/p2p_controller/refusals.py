@@ -12,6 +12,8 @@ def sentence_of(refusal: Refusal) -> str:
     start = f"refused, {refusal.code.value}"
     if refusal.code is RefusalCode.MALFORMED:
         parts = [start, refusal.field, refusal.ours]
+    elif refusal.code is RefusalCode.LIMIT:
+        parts = [start, f"{refusal.field} = {refusal.ours} are there already"]
     else:
         field = f"{refusal.field} = {refusal.theirs!r}" if refusal.field else ""
         ours = f"the controller has {refusal.ours!r}" if refusal.ours else ""

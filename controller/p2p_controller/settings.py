@@ -24,6 +24,8 @@ class ControllerSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fie
         max_kept_events: events kept per instance while earlier ones or a snapshot are missing.
         snapshot_pages: pages of snapshots that may be under way to the controller, over all
             instances; others wait for their turn.
+        max_instances: instances that may be registered at a time; others are refused.
+        max_namespaces: namespaces that may have instances at a time.
         keys_dir: folder of CURVE keys; empty runs without authentication.
         key_name: whose secret key in that folder is the controller's.
         http: HOST:PORT of the HTTP side, port ``*`` takes a free one; empty for none.
@@ -40,6 +42,8 @@ class ControllerSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fie
     recovery_s: float = 10.0
     max_kept_events: int = 1 << 18
     snapshot_pages: int = 4
+    max_instances: int = 4096
+    max_namespaces: int = 256
     keys_dir: str = ""
     key_name: str = "controller"
     http: str = ""
@@ -54,6 +58,8 @@ class ControllerSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fie
         self._check_range("recovery_s", self.recovery_s, 0.0, _DAY_S)
         self._check_range("max_kept_events", self.max_kept_events, 1, 1 << 26)
         self._check_range("snapshot_pages", self.snapshot_pages, 1, 1 << 10)
+        self._check_range("max_instances", self.max_instances, 1, 1 << 20)
+        self._check_range("max_namespaces", self.max_namespaces, 1, 1 << 20)
         if self.silent_after_s < 2 * self.heartbeat_s:
             reason = f"at least twice heartbeat_s = {self.heartbeat_s:g}: one may get lost"
             raise ConfigError("controller.silent_after_s", self.silent_after_s, reason)

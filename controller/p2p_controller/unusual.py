@@ -27,6 +27,7 @@ EVENTS = (
     "other_epoch",
     "malformed",
     "layouts_refused",
+    "registrations_refused",
     "http_ended",
     "reports_repeated",
     "orders_reported_again",

@@ -27,6 +27,9 @@ def register(state: ControllerState, message: Register, now_s: float) -> Registe
         return Refusal(
             code=RefusalCode.LAYOUT, field=error.name, ours=error.reason, theirs=str(error.value)
         )
+    refusal = _refuse_beyond_limits(state, message)
+    if refusal is not None:
+        return refusal
     orders = _replace(state, message, now_s)
     state.evidence.note_namespace(message.namespace)
     namespace_id = message.namespace.id
@@ -46,6 +49,23 @@ def register(state: ControllerState, message: Register, now_s: float) -> Registe
         expiry_ms=round(state.settings.silent_after_s * 1000),
         pages=state.turns.pages_of(member),
     )
+
+
+def _refuse_beyond_limits(state: ControllerState, message: Register) -> Refusal | None:
+    """Returns the refusal of somebody new where there is no room; who is known may come again."""
+    known = state.members.by_id.get(InstanceId(message.instance))
+    namespace_id = message.namespace.id
+    if known is None and len(state.members.by_id) >= state.settings.max_instances:
+        return _too_many(state, "max_instances", state.settings.max_instances)
+    num_groups = len(state.groups)
+    if namespace_id not in state.groups and num_groups >= state.settings.max_namespaces:
+        return _too_many(state, "max_namespaces", state.settings.max_namespaces)
+    return None
+
+
+def _too_many(state: ControllerState, setting: str, limit: int) -> Refusal:
+    state.counters["registrations_refused"] += 1
+    return Refusal(code=RefusalCode.LIMIT, field=setting, ours=str(limit))
 
 
 def _replace(state: ControllerState, message: Register, now_s: float) -> dict[int, Given]:

@@ -62,6 +62,7 @@ class RefusalCode(Enum):
     LAYOUT = "layout"
     LEASE_LOST = "lease_lost"
     CLOSING = "closing"
+    LIMIT = "limit"
 
 
 class Refusal(Message, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ from p2p.wire.messages import (
     Finding,
     ListRequests,
     Refusal,
+    RefusalCode,
     RequestList,
     Trouble,
     Why,
@@ -351,6 +352,22 @@ def test_what_an_instance_reported_of_itself(controller, reason):
     assert finding(answer, Why(reason)).instance == "q"
     assert answer.num_held == 2  # what was missing is held now
     assert is_explained(answer)
+
+
+def test_a_report_whose_missing_key_is_none_is_refused(controller):
+    """Explaining that request would be asking the directory for it."""
+    p = controller.joined("p")
+    reply = controller.send(
+        FetchReports(
+            instance="p",
+            incarnation=p.incarnation,
+            epoch=p.epoch,
+            reports=(report(1, missing=b"short"),),
+        )
+    )
+    assert isinstance(reply, Refusal)
+    assert (reply.code, reply.field) == (RefusalCode.MALFORMED, "missing")
+    assert whys(explain(controller, request="r1")) == {Why.UNKNOWN}
 
 
 def test_reports_that_come_twice_count_once(controller):

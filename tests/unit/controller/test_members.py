@@ -135,6 +135,23 @@ def test_a_layout_that_cannot_be_is_refused_with_the_field():
     assert (reply.code, reply.field, reply.theirs) == (RefusalCode.LAYOUT, "chunk_tokens", "65")
 
 
+def test_who_is_new_is_refused_beyond_the_limits_and_who_is_known_comes_again():
+    controller = Controller(max_instances=2, max_namespaces=1)
+    other = msgspec.structs.replace(NAMESPACE, model="other")
+    controller.joined("p", 1)
+    reply = controller.send(Instance("q", namespace=other).register())
+    assert isinstance(reply, Refusal)
+    assert (reply.code, reply.field, reply.ours) == (RefusalCode.LIMIT, "max_namespaces", "1")
+    controller.joined("q", 1)
+    reply = controller.send(Instance("r").register())
+    assert isinstance(reply, Refusal)
+    assert (reply.code, reply.field, reply.ours) == (RefusalCode.LIMIT, "max_instances", "2")
+    assert controller.count("registrations_refused") == 2
+    again = controller.joined("p", 1, incarnation=2)
+    assert controller.send(again.deregister()) == Done()
+    controller.joined("r", 1)
+
+
 def test_an_instance_may_come_back_with_another_namespace():
     controller = Controller()
     controller.joined("p", 1)
