@@ -15,7 +15,6 @@ from p2p.changes import EVICT, Changes
 from p2p.holding import Holding
 from p2p.key_map import KeyMap, Span, spans_of
 from p2p.keys import Chain, ChunkKey, split_keys
-from p2p.stretch import Stretch
 
 _MAX_SHARED_MASKS = 1 << 14
 _BLOCK_KEYS = 128
@@ -142,14 +141,15 @@ class Directory:
         removed: list[list[int]] = [[] for _ in bits]
         num_new = 0
         find = masks.volume_finder(changes.keys)
+        cut, in_a_row = masks.stretches.cut, masks.stretches.blob_by_id
         each = zip(changes.kinds, changes.keys, map(find, changes.keys), strict=True)
         for number, (kind, key, volume) in enumerate(each):  # in turn: a key may come twice
             old = volume.get(key, 0)
             new = old & not_ours | bits[kind]
             if new == old:
                 continue
-            if type(old) is Stretch and old.blob:
-                old.cut(key)
+            if id(old) in in_a_row:
+                cut(old, key)
             if new:
                 volume[key] = shared.setdefault(new, new)
                 num_new += not old
@@ -206,13 +206,14 @@ class Directory:
     def _sweep_keys(self, holding: Holding, tenant: str, keys: Sequence[ChunkKey]) -> None:
         masks = self._masks_by_tenant.get(tenant, _NOTHING)
         shared, not_ours, num_left = self._shared_masks, ~holding.mask, 0
+        cut, in_a_row = masks.stretches.cut, masks.stretches.blob_by_id
         for key, volume in zip(keys, map(masks.volume_finder(keys), keys), strict=True):
             old = volume.get(key, 0)
             new = old & not_ours
             if new == old:
                 continue
-            if type(old) is Stretch and old.blob:
-                old.cut(key)
+            if id(old) in in_a_row:
+                cut(old, key)
             if new:
                 volume[key] = shared.setdefault(new, new)
                 num_left += 1

@@ -12,7 +12,7 @@ from itertools import groupby, repeat
 from typing import TypeAlias
 
 from p2p.keys import Chain, ChunkKey, split_keys
-from p2p.stretch import MIN_KEYS, Stretch, stretches
+from p2p.stretch import MIN_KEYS, Stretches
 
 _MAX_PUT = (1 << 20) * 2 // 3  # what a table of 2**20 places takes; its own making takes 7 ms
 _SPARSE_KEYS = _MAX_PUT // 4
@@ -26,13 +26,18 @@ Span: TypeAlias = tuple[int | None, int]  # a bit set, and how many keys in a ro
 
 
 class KeyMap:
-    """The map. No bit set in it is 0."""
+    """The map. No bit set in it is 0.
 
-    __slots__ = ("_closed", "_num_put", "_open")
+    Attributes:
+        stretches: those in it.
+    """
+
+    __slots__ = ("_closed", "_num_put", "_open", "stretches")
 
     def __init__(self) -> None:
         self._open: Volume = {}
         self._closed: list[Volume] = []
+        self.stretches = Stretches()
         self._num_put = 0  # into the open volume; what is deleted makes no room in a dict
 
     def __len__(self) -> int:
@@ -73,14 +78,15 @@ class KeyMap:
         """Yields the bit sets of a chain's keys, ending at the first key that has none."""
         blob, key_bytes = chain
         start, patience, end = 0, _PATIENCE, len(blob)
+        known = self.stretches.blob_by_id
         while start < end:
             key: ChunkKey = blob[start : start + key_bytes]  # type: ignore[assignment]
             mask = self.get(key)
             if not mask:
                 return
             num_keys = 0
-            if patience and type(mask) is Stretch:
-                num_keys = mask.num_next(blob, start, key)
+            if patience and id(mask) in known:
+                num_keys = self.stretches.num_next(mask, blob, start, key)
                 patience = _PATIENCE if num_keys >= MIN_KEYS else patience - 1
             if num_keys:
                 yield mask, num_keys
@@ -135,7 +141,7 @@ class KeyMap:
                 return False
         newest = self._open
         num_before = len(newest)
-        masks = stretches(mask, blob, len(keys[0]))
+        masks = self.stretches.make(mask, blob, len(keys[0]))
         found = list(map(newest.setdefault, keys, masks))  # one probe for each
         self._num_put += len(newest) - num_before
         if len(newest) - num_before == len(keys):
@@ -143,6 +149,7 @@ class KeyMap:
         for key, put, known in zip(keys, masks, found, strict=True):
             if known is put:  # so it was not there before
                 newest.pop(key, None)
+        self.stretches.forget(masks)
         return False
 
     def share(self, keys: Sequence[ChunkKey], blob: bytes) -> None:
@@ -160,7 +167,7 @@ class KeyMap:
             end = start + num_keys
             if mask and num_keys >= MIN_KEYS:
                 part = blob[start * key_bytes : end * key_bytes]
-                masks = stretches(mask, part, key_bytes)
+                masks = self.stretches.make(mask, part, key_bytes)
                 self._replace(keys[start:end], found[start:end], masks)
             start = end
 
@@ -169,10 +176,10 @@ class KeyMap:
     ) -> None:
         """Gives keys another object for the bit set that they have."""
         volume = self._common_volume(keys)
-        if Stretch in set(map(type, known)):
+        blob_by_id = self.stretches.blob_by_id
+        if not blob_by_id.keys().isdisjoint(map(id, known)):
             for key, mask in zip(keys, known, strict=True):
-                if type(mask) is Stretch:
-                    mask.cut(key)
+                self.stretches.cut(mask, key)
         if volume is not None:
             volume.update(zip(keys, masks, strict=True))
             return

@@ -12,7 +12,6 @@ from p2p.changes import Changes
 from p2p.directory import Directory
 from p2p.holding import Holding
 from p2p.keys import ChunkKey, join_keys, split_keys
-from p2p.stretch import Stretch
 from p2p.view_hash import VIEW_HASH_MASK, view_hash_of
 from p2p.wire.messages import EventKind
 from tests.unit.controller.instances import DEVICE, EVICT, HOST, key, keys
@@ -124,10 +123,13 @@ def test_a_stretch_names_only_keys_that_have_it(changes, number):
 def _check_stretches(directory: Directory) -> None:
     for masks in directory._masks_by_tenant.values():
         mask_by_key = dict(masks.items())
-        for mask in mask_by_key.values():
-            named = split_keys(mask.blob, 32) if isinstance(mask, Stretch) else []
+        num_named = 0
+        for mask in {id(mask): mask for mask in mask_by_key.values()}.values():
+            named = split_keys(masks.stretches.blob_by_id.get(id(mask), b""), 32)
             assert all(mask_by_key[key] is mask for key in named)
             assert len(set(named)) == len(named)
+            num_named += bool(named)
+        assert len(masks.stretches.blob_by_id) == num_named  # those that are nowhere are forgotten
 
 
 @given(CHANGES)
