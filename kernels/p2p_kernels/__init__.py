@@ -4,7 +4,7 @@ Importing this package does not load torch.
 """
 
 from p2p_kernels.base import Copier, Slot
-from p2p_kernels.device_digest import LeafDigester, open_leaf_digester
+from p2p_kernels.device_digest import MIN_LEAF_BYTES, LeafDigester, open_leaf_digester
 from p2p_kernels.devices import (
     DeviceEvent,
     DeviceKind,
@@ -40,6 +40,7 @@ from p2p_kernels.specs import ChunkSpec, HeadRange, PageSpec
 from p2p_kernels.token_plan import token_plan, token_slots
 
 __all__ = [
+    "MIN_LEAF_BYTES",
     "SKIP_BLOCK",
     "BlockIds",
     "ChunkSpec",

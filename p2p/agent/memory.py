@@ -9,7 +9,7 @@ import contextlib
 import mmap
 import os
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,11 +17,14 @@ import numpy.typing as npt
 from p2p.errors import ArgumentError, ClosedError, ConfigError, MemoryUnavailableError
 from p2p.regions import MemoryKind, Region, Segment
 
+if TYPE_CHECKING:
+    import torch
+
 Bytes = npt.NDArray[np.uint8]
 _GIB = 1 << 30
 _HUGE_BYTES = 2 << 20
 _MADV_POPULATE_WRITE = 23  # since Linux 5.14; not in Python's mmap
-_immortal: list[mmap.mmap] = []
+_immortal: list[object] = []
 
 
 class Arena(Protocol):
@@ -107,38 +110,51 @@ class HostArena:
 
 
 class DeviceArena:
-    """Memory of a CUDA device, allocated by torch. Untested on hardware.
+    """Memory of a device, allocated by torch. Untested on hardware.
 
     Expandable segments (``PYTORCH_CUDA_ALLOC_CONF``) make remote reads slow or impossible.
 
     Args:
         num_bytes: size.
-        device: ordinal of the device.
+        device: by torch's name; ``cpu`` is memory of this host, for tests.
 
     Raises:
         MemoryUnavailableError: torch is missing, or the device has not as much memory.
     """
 
-    def __init__(self, num_bytes: int, device: int) -> None:
+    def __init__(self, num_bytes: int, device: str) -> None:
         try:
             import torch  # noqa: PLC0415  an optional package
         except ImportError as error:
             raise MemoryUnavailableError("device memory needs torch: p2p-kv[torch]") from error
         try:
-            self._tensor = torch.empty(num_bytes, dtype=torch.uint8, device=f"cuda:{device}")
+            self._tensor = torch.empty(num_bytes, dtype=torch.uint8, device=device)
         except (RuntimeError, AssertionError) as error:
-            reason = f"no arena of {num_bytes} bytes on cuda:{device}: {error}"
+            reason = f"no arena of {num_bytes} bytes on {device}: {error}"
             raise MemoryUnavailableError(reason) from error
+        _immortal.append(self._tensor)
         self.address = int(self._tensor.data_ptr())
         self.num_bytes = num_bytes
-        self.device = device
+        self._kind = MemoryKind.DRAM if self._tensor.device.type == "cpu" else MemoryKind.VRAM
+        self._index = self._tensor.device.index or 0
 
     def region(self, slot_bytes: int) -> Region:
         """Returns the arena cut into slots of one segment."""
-        return _slots(self.address, self.num_bytes, slot_bytes, MemoryKind.VRAM, self.device)
+        return _slots(self.address, self.num_bytes, slot_bytes, self._kind, self._index)
+
+    def view(self, offset: int, length: int) -> "torch.Tensor":
+        """Returns a span as a tensor of bytes, without a copy.
+
+        Raises:
+            ArgumentError: the span does not lie in the arena.
+        """
+        if offset < 0 or length < 0 or offset + length > self.num_bytes:
+            reason = f"{length} bytes from there do not lie in an arena of {self.num_bytes}"
+            raise ArgumentError("offset", offset, reason)
+        return self._tensor[offset : offset + length]
 
     def close(self) -> None:
-        """Does nothing: peers may still read the memory, so the tensor lives with this object."""
+        """Does nothing: peers may still read the memory, which lives as long as the process."""
 
 
 def keep_mapped(mapping: mmap.mmap) -> None:

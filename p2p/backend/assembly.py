@@ -6,13 +6,14 @@ from p2p.agent.memory import HostArena
 from p2p.agent.nixl_config import NixlConfig
 from p2p.agent.shared_arena import SharedArena
 from p2p.backend.connecting_ahead import AheadLimits
+from p2p.backend.device_pool import DevicePool
 from p2p.backend.fetch_context import FetchLimits
 from p2p.backend.following import Following, MirrorLimits
 from p2p.backend.hot import HotLimits
 from p2p.backend.instance import InstanceCore
 from p2p.backend.leases import LeaseLimits
-from p2p.backend.pool import Pool
-from p2p.backend.settings import BackendConfig
+from p2p.backend.pool import Pool, PoolMemory
+from p2p.backend.settings import BackendConfig, pool_place
 from p2p.channel.base import Channel
 from p2p.channel.registry import ChannelSettings, open_channel
 from p2p.channel.shm.settings import PoolWriters, ShmConfig
@@ -21,7 +22,11 @@ from p2p.wire.curve import CurveKeys, load_keys
 from p2p.wire.messages import RankEndpoint, RankOffer, Register
 
 _ARENAS = {"private": HostArena, "shared": SharedArena}
-_WRITERS = {"private": PoolWriters.HOLDER, "shared": PoolWriters.ENGINE}
+_WRITERS = {
+    "private": PoolWriters.HOLDER,
+    "shared": PoolWriters.ENGINE,
+    "device": PoolWriters.HOLDER,
+}
 _VERIFY_ONE_IN = {"always": 1, "sample": 16, "off": 0}
 
 
@@ -76,17 +81,20 @@ def ahead_limits(config: BackendConfig) -> AheadLimits:
     return AheadLimits(config.links_ahead, config.links_ahead_near, pause_s)
 
 
-def pool_of(config: BackendConfig, layout: Layout) -> Pool:
+def pool_of(config: BackendConfig, layout: Layout) -> PoolMemory:
     """Returns the memory of an instance.
 
     Raises:
-        ConfigError: less than one chunk, or more than the machine has.
+        ConfigError: less than one chunk, more than the machine has, or nothing digests there.
+        MemoryUnavailableError: the device has not as much.
     """
+    if config.pool_memory == "device":
+        return DevicePool(config.pool_bytes, layout, pool_place(config))
     arena = SharedArena if config.channel == "shm" else _ARENAS[config.pool_memory]
     return Pool(config.pool_bytes, layout, arena)
 
 
-def channel_of(config: BackendConfig, pool: Pool) -> Channel:
+def channel_of(config: BackendConfig, pool: PoolMemory) -> Channel:
     """Returns the channel over which others read a pool.
 
     Raises:

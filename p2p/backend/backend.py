@@ -43,7 +43,12 @@ from p2p.backend.results import (
     Hit,
     PutReport,
 )
-from p2p.backend.settings import BackendConfig, advertised_address, check_layout
+from p2p.backend.settings import (
+    BackendConfig,
+    advertised_address,
+    check_layout,
+    pool_place,
+)
 from p2p.backend.shared_pool import SharedPool
 from p2p.backend.sources import ArraySource, ChunkSource
 from p2p.config import revalidated
@@ -153,7 +158,7 @@ class P2PBackend:
             MemoryUnavailableError: the device has no memory for a ring.
         """
         self._check_open()
-        copies = CacheCopies(description, self.layout, self._device)
+        copies = CacheCopies(description, self.layout, self._device, pool_place(self.config))
         parts = CacheParts(
             intake=self._intake,
             put=self.put,
@@ -423,10 +428,8 @@ class P2PBackend:
         self._engine.drive_in_background()
 
     def _result(self, outcome: FetchOutcome) -> FetchResult:
-        views = [self._pool.view(entry.slot) for entry in outcome.entries]
-        for view in views:
-            view.flags.writeable = False
-        return FetchResult(views, outcome, lambda: self._unpin(outcome))
+        memory = [self._pool.view(entry.slot) for entry in outcome.entries]
+        return FetchResult(memory, outcome, lambda: self._unpin(outcome))
 
     def _unpin(self, outcome: FetchOutcome) -> None:
         with self._lock:

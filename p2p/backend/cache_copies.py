@@ -1,19 +1,20 @@
 """Copies between an engine's paged cache and slots of the pool: all of a chunk, or one layer.
 
-A cache on the host is copied by the kernels directly, one on a device through rings. Either way
-bytes are there when a call returns. No decisions about chunks.
+Where cache and pool are in one memory, the host's or a device's, kernels copy directly; else copies
+go through rings. Either way bytes are there when a call returns. No decisions about chunks.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import msgspec
 
 from p2p.backend.blocks import BlockRows
 from p2p.backend.cache_part import CachePart
 from p2p.backend.copy_gate import CopyGate
+from p2p.backend.device_copier import DeviceCopier
 from p2p.backend.device_ring import DeviceRing, usual_size
-from p2p.backend.pool import SlotBytes
 from p2p.errors import ArgumentError, ClosedError
 from p2p.kernels import (
     ChunkSpec,
@@ -24,11 +25,15 @@ from p2p.kernels import (
     Implementation,
     PagedCache,
     PageMemory,
+    Slot,
     Tensors,
     current_stream,
     split_layers,
 )
 from p2p.layout import ByteOrder, Layout
+
+_HOST = DeviceName(DeviceKind.CPU)
+_Way: TypeAlias = DeviceRing | DeviceCopier
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,7 @@ class CacheCopies:
         description: of the cache.
         layout: of the chunks.
         device: where the cache must be.
+        pool: where slots are: on the host, or on that device.
 
     Attributes:
         num_layers: layers.
@@ -68,7 +74,13 @@ class CacheCopies:
         MemoryUnavailableError: the device has no memory for a ring.
     """
 
-    def __init__(self, description: CacheDescription, layout: Layout, device: DeviceName) -> None:
+    def __init__(
+        self,
+        description: CacheDescription,
+        layout: Layout,
+        device: DeviceName,
+        pool: DeviceName = _HOST,
+    ) -> None:
         memory = PageMemory.of_tensors(description.tensors, description.axes)
         _check_device(memory, device)
         if layout.byte_order is ByteOrder.CANONICAL:
@@ -85,8 +97,12 @@ class CacheCopies:
         self.has_whole_chunks = whole.heads is None or whole.heads.count == chunk.num_heads
         self.num_layers = layout.num_layers
         self.blocks_per_chunk = whole.cache.blocks_per_chunk
-        self._rings: tuple[DeviceRing, DeviceRing] | None = None
-        if device.kind is not DeviceKind.CPU:
+        self._rings: tuple[_Way, _Way] | None = None
+        if device.kind is DeviceKind.CPU:
+            return
+        if pool == device:
+            self._rings = (DeviceCopier(device), DeviceCopier(device))
+        else:
             size = usual_size(whole.num_bytes)
             self._rings = (DeviceRing(device, size), DeviceRing(device, size))
 
@@ -123,7 +139,7 @@ class CacheCopies:
         return current_stream(self._device).record()
 
     def gather(
-        self, part: CachePart, rows: BlockRows, slots: Sequence[SlotBytes], after: DeviceEvent
+        self, part: CachePart, rows: BlockRows, slots: Sequence[Slot], after: DeviceEvent
     ) -> None:
         """Copies blocks of a part into whole slots, once an event has passed.
 
@@ -141,7 +157,7 @@ class CacheCopies:
                 self._rings[0].gather(part, rows, spans, after)
 
     def scatter(
-        self, part: CachePart, rows: BlockRows, slots: Sequence[SlotBytes], after: DeviceEvent
+        self, part: CachePart, rows: BlockRows, slots: Sequence[Slot], after: DeviceEvent
     ) -> None:
         """Copies whole slots into blocks of a part; arguments and errors as `gather`."""
         spans = part.of_slots(slots)

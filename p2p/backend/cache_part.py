@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from p2p.backend.blocks import BlockRows
-from p2p.backend.pool import SlotBytes
 from p2p.kernels import HeadRange, PagedCache, Slot
 
 
@@ -36,7 +35,7 @@ class CachePart:
         first, length = heads.chunk_head * chunk.stride_head, heads.count * chunk.stride_head
         return [(plane * chunk.stride_plane + first, length) for plane in range(chunk.num_planes)]
 
-    def of_slots(self, slots: Sequence[SlotBytes]) -> list[SlotBytes]:
+    def of_slots(self, slots: Sequence[Slot]) -> list[Slot]:
         """Returns what belongs to it of each slot."""
         return [slot[self.start : self.start + self.num_bytes] for slot in slots]
 

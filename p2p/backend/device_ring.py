@@ -11,9 +11,10 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from p2p.backend.blocks import BlockRows
 from p2p.backend.cache_part import CachePart
-from p2p.backend.pool import SlotBytes
 from p2p.channel.base import TransferState
 from p2p.channel.staging import (
     RingSize,
@@ -24,7 +25,7 @@ from p2p.channel.staging import (
     ring_size,
 )
 from p2p.errors import DeviceError, MemoryUnavailableError
-from p2p.kernels import DeviceEvent, DeviceName, host_bytes, open_stream
+from p2p.kernels import DeviceEvent, DeviceName, Slot, host_bytes, open_stream
 
 if TYPE_CHECKING:
     import torch
@@ -59,7 +60,7 @@ class DeviceRing:
         self._lock = threading.Lock()
 
     def gather(
-        self, part: CachePart, rows: BlockRows, spans: Sequence[SlotBytes], after: DeviceEvent
+        self, part: CachePart, rows: BlockRows, spans: Sequence[Slot], after: DeviceEvent
     ) -> None:
         """Copies chunks out of a cache into host memory; they are there when it returns.
 
@@ -87,7 +88,7 @@ class DeviceRing:
             self._run(stages, pieces.count)
 
     def scatter(
-        self, part: CachePart, rows: BlockRows, spans: Sequence[SlotBytes], after: DeviceEvent
+        self, part: CachePart, rows: BlockRows, spans: Sequence[Slot], after: DeviceEvent
     ) -> None:
         """Copies chunks out of host memory into a cache; they are there when it returns.
 
@@ -126,7 +127,7 @@ class _Pieces:
         self,
         part: CachePart,
         rows: BlockRows,
-        spans: Sequence[SlotBytes],
+        spans: Sequence[Slot],
         buffers: "torch.Tensor",
     ) -> None:
         self._span_bytes = part.num_bytes
@@ -173,8 +174,10 @@ def _allocate(device: DeviceName, size: RingSize) -> "torch.Tensor":
         raise MemoryUnavailableError(reason) from error
 
 
-def _tensor(span: SlotBytes) -> "torch.Tensor":
+def _tensor(span: Slot) -> "torch.Tensor":
     """Returns the bytes of a span, which may be read-only for others, as a tensor."""
+    if not isinstance(span, np.ndarray):
+        return span
     import torch  # noqa: PLC0415  an optional package
 
     alias = host_bytes(span.ctypes.data, span.size, is_writable=True)

@@ -14,14 +14,13 @@ from p2p.backend.engine_parts import FetchWatch
 from p2p.backend.intake import Intake
 from p2p.backend.load import Load
 from p2p.backend.loading import Loading, LoadOrder, LoadReport
-from p2p.backend.pool import SlotBytes
 from p2p.backend.present import PresentChunks
 from p2p.backend.results import FetchRequest, FetchResult, Handle, PutReport
 from p2p.backend.saving import Saving
 from p2p.backend.sources import ChunkSource
 from p2p.backend.wanted import Wanted, wanted_of
 from p2p.errors import ArgumentError
-from p2p.kernels import BlockIds, DeviceEvent
+from p2p.kernels import BlockIds, DeviceEvent, Slot
 from p2p.keys import ChunkKey
 
 
@@ -215,5 +214,5 @@ class _CacheSource:
     def num_chunks(self) -> int:
         return len(self.rows)
 
-    def copy_to(self, positions: Sequence[int], slots: Sequence[SlotBytes]) -> None:
+    def copy_to(self, positions: Sequence[int], slots: Sequence[Slot]) -> None:
         self.copies.gather(self.copies.whole, self.rows[list(positions)], slots, self.after)

@@ -4,7 +4,7 @@ import logging
 
 from p2p.errors import ArgumentError, ConfigError, MemoryUnavailableError
 from p2p.kernels import DeviceKind, DeviceName, PinnedSpan, pin_span
-from p2p.regions import Region
+from p2p.regions import MemoryKind, Region
 
 logger = logging.getLogger(__name__)
 _KEY = "backend.device"
@@ -39,11 +39,11 @@ def check_usable(device: DeviceName, text: str) -> None:
 
 
 def pin_pool(region: Region, device: DeviceName) -> PinnedSpan | None:
-    """Pins the pool for copies from and to a device; None for the host, and where it is refused.
+    """Pins a pool in host memory for copies from and to a device; None where there is none to pin.
 
-    Copies then go through memory of the driver and wait for it; a log line says so.
+    Where it is refused, copies go through memory of the driver and wait for it; a log line says so.
     """
-    if device.kind is DeviceKind.CPU:
+    if device.kind is DeviceKind.CPU or region.kind is MemoryKind.VRAM:
         return None
     (segment,) = region.segments
     try:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from p2p.backend.actions import FetchOutcome
 from p2p.backend.fetch import Fetch
-from p2p.backend.pool import Pool
+from p2p.backend.pool import PoolMemory
 from p2p.backend.reader import ReaderCore
 from p2p.channel.base import Channel
 from p2p.wire.context import WireContext
@@ -45,7 +45,7 @@ class EngineParts:
     wire: WireContext
     controller: str
     channel: Channel
-    pool: Pool
+    pool: PoolMemory
     clock: Callable[[], float]
     quarantine_s: float
     num_lanes: int

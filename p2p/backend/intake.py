@@ -7,10 +7,11 @@ import threading
 from collections.abc import Callable, Sequence
 
 from p2p.backend.instance import InstanceCore
-from p2p.backend.pool import Pool, SlotBytes
+from p2p.backend.pool import PoolMemory
 from p2p.backend.results import PutReport
 from p2p.backend.sources import ChunkSource
 from p2p.backend.store import Placement
+from p2p.kernels import Slot
 from p2p.keys import ChunkKey, check_keys
 
 _BATCH_CHUNKS = 8
@@ -27,7 +28,11 @@ class Intake:
     """
 
     def __init__(
-        self, core: InstanceCore, lock: threading.RLock, pool: Pool, on_commit: Callable[[], None]
+        self,
+        core: InstanceCore,
+        lock: threading.RLock,
+        pool: PoolMemory,
+        on_commit: Callable[[], None],
     ) -> None:
         self._core = core
         self._lock = lock
@@ -71,7 +76,7 @@ class Intake:
         num_present = len(keys) - len(placements) - num_refused
         return placements, PutReport(len(placements), num_present, num_refused)
 
-    def view(self, placement: Placement) -> SlotBytes:
+    def view(self, placement: Placement) -> Slot:
         """Returns the bytes of a chunk that is to be filled."""
         return self._pool.view(placement.slot)
 

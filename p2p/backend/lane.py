@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from p2p.backend.actions import Read, ReadId
 from p2p.backend.links import Links, ReadEnd
-from p2p.backend.pool import Pool
+from p2p.backend.pool import PoolMemory
 
 _PIECE_BYTES = 4 << 20
 
@@ -65,7 +65,7 @@ class Lane:
     def __init__(
         self,
         links: Links,
-        pool: Pool,
+        pool: PoolMemory,
         tell: Callable[[LaneEvent], None],
         clock: Callable[[], float],
     ) -> None:

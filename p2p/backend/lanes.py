@@ -15,7 +15,7 @@ from typing import assert_never
 from p2p.backend.actions import CancelRead, DropPeer, Read, ReadId
 from p2p.backend.lane import Lane, LaneEvent, Quiesced
 from p2p.backend.links import Links, ReadEnd
-from p2p.backend.pool import Pool
+from p2p.backend.pool import PoolMemory
 from p2p.channel.base import Channel, Dialled
 from p2p.wire.wakeup import Wakeup
 
@@ -40,7 +40,7 @@ class LaneParts:
     """
 
     channel: Channel
-    pool: Pool
+    pool: PoolMemory
     clock: Callable[[], float]
     quarantine_s: float
     num_lanes: int

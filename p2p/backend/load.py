@@ -67,7 +67,7 @@ class Load:
             self._num_written += len(slots)
 
     def _finish(self, result: FetchResult, ended_s: float) -> None:
-        first, chunks = self._wanted.first, result.chunks
+        first, chunks = self._wanted.first, result.memory
         self.loading.fetched(first + len(chunks))
         rows = self._wanted.rows[first : first + len(chunks)]
         if self._order is LoadOrder.LAYERS:

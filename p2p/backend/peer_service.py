@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterable
 
 from p2p.backend.instance import InstanceCore
-from p2p.backend.pool import Pool
+from p2p.backend.pool import PoolMemory
 from p2p.backend.store import Suspect
 from p2p.wire.context import WireContext
 from p2p.wire.decoders import PEER_REQUESTS
@@ -49,7 +49,7 @@ class PeerService:
     def start(
         self,
         core: InstanceCore,
-        pool: Pool,
+        pool: PoolMemory,
         lock: threading.RLock,
         clock: Callable[[], float],
         on_plea: Callable[[], None],
@@ -85,7 +85,7 @@ class _Answers:
     def __init__(
         self,
         core: InstanceCore,
-        pool: Pool,
+        pool: PoolMemory,
         lock: threading.RLock,
         clock: Callable[[], float],
         on_plea: Callable[[], None],

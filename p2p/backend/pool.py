@@ -1,17 +1,57 @@
 """The memory of a pool, by slots: of one rank, or shared by all ranks of an instance."""
 
+from typing import Protocol
+
 import numpy as np
 import numpy.typing as npt
 
 from p2p.agent.memory import HostArena
 from p2p.agent.shared_arena import ArenaFile, SharedArena
 from p2p.errors import ConfigError
-from p2p.kernels import chunk_digest
+from p2p.kernels import Slot, chunk_digest
 from p2p.keys import ChunkKey
 from p2p.layout import Layout
 from p2p.regions import Region
 
 SlotBytes = npt.NDArray[np.uint8]
+
+
+class PoolMemory(Protocol):
+    """Slots of an instance's pool, in host memory or a device's."""
+
+    @property
+    def slot_bytes(self) -> int:
+        """Bytes of a slot."""
+        ...
+
+    @property
+    def num_slots(self) -> int:
+        """How many there are."""
+        ...
+
+    @property
+    def region(self) -> Region:
+        """The memory as peers may address it."""
+        ...
+
+    def view(self, slot: int) -> Slot:
+        """Returns the bytes of a slot, without a copy."""
+        ...
+
+    def digest(self, key: ChunkKey, slot: int) -> int:
+        """Returns the digest of what lies in a slot, as the chunk of a key. Any thread."""
+        ...
+
+    def close(self) -> None:
+        """Drops what only we use; peers may still read the memory."""
+        ...
+
+
+def check_pool_bytes(pool_bytes: int, slot_bytes: int) -> None:
+    """Raises `ConfigError` for a pool that holds no chunk."""
+    if pool_bytes < slot_bytes:
+        reason = f"less than one chunk of {slot_bytes} bytes"
+        raise ConfigError("backend.pool_bytes", pool_bytes, reason)
 
 
 class Pool:
@@ -30,9 +70,7 @@ class Pool:
 
     def __init__(self, pool_bytes: int, layout: Layout, arena: type[HostArena] = HostArena) -> None:
         slot_bytes = layout.chunk_bytes * layout.tensor_parallel
-        if pool_bytes < slot_bytes:
-            reason = f"less than one chunk of {slot_bytes} bytes"
-            raise ConfigError("backend.pool_bytes", pool_bytes, reason)
+        check_pool_bytes(pool_bytes, slot_bytes)
         self.slot_bytes = slot_bytes
         num_slots = pool_bytes // slot_bytes
         self._arena = arena(num_slots * slot_bytes)

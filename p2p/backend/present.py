@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from p2p.backend.instance import InstanceCore
-from p2p.backend.pool import Pool, SlotBytes
+from p2p.backend.pool import PoolMemory
+from p2p.kernels import Slot
 from p2p.keys import ChunkKey
 
 
@@ -18,13 +19,13 @@ class PresentChunks:
         pool: where chunks lie.
     """
 
-    def __init__(self, core: InstanceCore, lock: threading.RLock, pool: Pool) -> None:
+    def __init__(self, core: InstanceCore, lock: threading.RLock, pool: PoolMemory) -> None:
         self._core = core
         self._lock = lock
         self._pool = pool
 
     @contextmanager
-    def pinned(self, keys: Sequence[ChunkKey], tenant: str) -> Iterator[list[SlotBytes]]:
+    def pinned(self, keys: Sequence[ChunkKey], tenant: str) -> Iterator[list[Slot]]:
         """Gives the bytes of the leading chunks that are here for a tenant; they stay meanwhile."""
         with self._lock:
             entries = self._core.index.prefix(keys, tenant)

@@ -9,8 +9,9 @@ from typing import Generic, Self, TypeVar
 from p2p.backend.actions import FetchOutcome, ShortReason
 from p2p.backend.fetch_log import Ended
 from p2p.backend.pool import SlotBytes
+from p2p.backend.slot_copies import on_host
 from p2p.errors import ArgumentError, ClosedError
-from p2p.kernels import PagedCache
+from p2p.kernels import PagedCache, Slot
 from p2p.keys import ChunkKey
 from p2p.wire.messages import HolderRun, Located
 
@@ -139,12 +140,12 @@ class FetchResult:
 
     def __init__(
         self,
-        chunks: list[SlotBytes],
+        memory: Sequence[Slot],
         outcome: FetchOutcome,
         on_release: Callable[[], None],
     ) -> None:
-        self.num_chunks = len(chunks)
-        self.num_local = min(outcome.num_local, len(chunks))
+        self.num_chunks = len(memory)
+        self.num_local = min(outcome.num_local, len(memory))
         self.slots = tuple(entry.slot for entry in outcome.entries)
         self.reason = outcome.reason
         self.detail = outcome.detail
@@ -152,19 +153,32 @@ class FetchResult:
         self.seconds = outcome.phases_s["done"]
         self.phases_s = outcome.phases_s
         self.request_id = outcome.request_id
-        self._chunks: list[SlotBytes] | None = chunks
+        self._memory: Sequence[Slot] | None = memory
         self._on_release = on_release
 
     @property
     def chunks(self) -> list[SlotBytes]:
-        """Read-only views of the chunks in the pool, in order; valid until `release`.
+        """The chunks, read-only and in order, on the host; valid until `release`.
+
+        Views of the pool, without a copy; of a pool on a device they are copies.
 
         Raises:
             ClosedError: after `release`.
         """
-        if self._chunks is None:
+        return [on_host(slot) for slot in self.memory]
+
+    @property
+    def memory(self) -> Sequence[Slot]:
+        """The slots that hold the chunks, in order, where the pool is; valid until `release`.
+
+        Nobody writes into them.
+
+        Raises:
+            ClosedError: after `release`.
+        """
+        if self._memory is None:
             raise ClosedError("the result was released")
-        return self._chunks
+        return self._memory
 
     @property
     def num_bytes(self) -> int:
@@ -187,12 +201,12 @@ class FetchResult:
                 "block_ids", len(block_ids), f"{self.num_chunks} chunks take {wanted}"
             )
         if self.num_chunks:
-            cache.scatter(self.chunks, block_ids)
+            cache.scatter(self.memory, block_ids)
 
     def release(self) -> None:
         """Lets the pool evict the chunks again. Idempotent."""
-        if self._chunks is not None:
-            self._chunks = None
+        if self._memory is not None:
+            self._memory = None
             self._on_release()
 
     def __enter__(self) -> Self:

@@ -10,6 +10,7 @@ import msgspec
 from p2p.backend.engine_device import parse_device
 from p2p.config import Settings
 from p2p.errors import ArgumentError, ConfigError
+from p2p.kernels import DeviceKind, DeviceName
 from p2p.keys import Namespace
 from p2p.layout import ByteOrder, Layout
 from p2p.wire.context import check_address
@@ -28,11 +29,13 @@ class BackendConfig(Settings, frozen=True, kw_only=True):
         bind: where it answers peers; port ``*`` takes a free one.
         advertise: the address that peers use, where it differs from ``bind``.
         device: where the engine keeps its paged cache: ``cpu``, ``cuda:0``, ``rocm``, ``npu:1``,
-            ``mlu``. The pool is in host memory, pinned where the device can; chunks go between it
+            ``mlu``. A pool in host memory is pinned where the device can; chunks go between it
             and a device through a ring of buffers, as `P2PBackend.register_cache` says.
         pool_bytes: memory for chunks, registered for remote reads; a number or such as ``4GiB``.
         pool_memory: ``shared`` lets the workers of the same engine map the pool, so that an
-            instance may have several ranks: their shards of a chunk lie in one slot.
+            instance may have several ranks: their shards of a chunk lie in one slot. ``device``
+            takes memory of ``device``, a GPU that the network can reach: kernels copy and digest
+            there, and no byte goes through the host. Untested on hardware.
         channel: how bytes move: ``nixl``, or ``shm`` where all instances run on one host as one
             user and in one network namespace.
         budget_s: of a fetch that names none.
@@ -81,7 +84,7 @@ class BackendConfig(Settings, frozen=True, kw_only=True):
     advertise: str = ""
     device: str = "cpu"
     pool_bytes: Annotated[int, msgspec.Meta(ge=1)] = 1 << 30
-    pool_memory: Literal["private", "shared"] = "private"
+    pool_memory: Literal["private", "shared", "device"] = "private"
     channel: str = "nixl"
     budget_s: _Seconds = 0.5
     lease_s: _Seconds = 10.0
@@ -122,6 +125,8 @@ class BackendConfig(Settings, frozen=True, kw_only=True):
         if self.key_name and not self.keys_dir:
             raise ConfigError("backend.key_name", self.key_name, "needs keys_dir")
 
+        _check_pool_place(self)
+
     def filled(self) -> "BackendConfig":
         """Returns the settings with what is left open taken from this machine."""
         return msgspec.structs.replace(
@@ -129,6 +134,24 @@ class BackendConfig(Settings, frozen=True, kw_only=True):
             instance=self.instance or f"{socket.gethostname()}-{os.getpid()}",
             host=self.host or boot_id(),
         )
+
+
+def pool_place(config: BackendConfig) -> DeviceName:
+    """Returns the device in whose memory the pool is; the host, unless settings say otherwise."""
+    text = config.device if config.pool_memory == "device" else DeviceKind.CPU.value
+    return parse_device(text)
+
+
+def _check_pool_place(config: BackendConfig) -> None:
+    """Refuses pools in device memory that the channel, or kernels, could not reach."""
+    if config.pool_memory != "device":
+        return
+    if parse_device(config.device).torch_type != "cuda":
+        reason = f"needs a GPU; backend.device is {config.device}"
+        raise ConfigError("backend.pool_memory", "device", reason)
+    if config.channel != "nixl":
+        reason = f"the {config.channel} channel reads host memory: leave the pool there"
+        raise ConfigError("backend.pool_memory", "device", reason)
 
 
 def check_layout(config: BackendConfig, layout: Layout) -> None:
@@ -145,7 +168,7 @@ def check_layout(config: BackendConfig, layout: Layout) -> None:
         raise ConfigError("layout.pipeline_parallel", layout.pipeline_parallel, reason)
     if layout.tensor_parallel == 1:
         return
-    if config.pool_memory == "private":
+    if config.pool_memory != "shared":
         reason = "this backend runs one rank in the engine's process, unless pool_memory = shared"
         raise ConfigError("layout.tensor_parallel", layout.tensor_parallel, reason)
     if layout.byte_order is not ByteOrder.OPAQUE:

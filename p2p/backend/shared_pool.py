@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 from p2p.agent.shared_arena import ArenaFile
 from p2p.backend.intake import Intake
-from p2p.backend.pool import Pool
+from p2p.backend.pool import Pool, PoolMemory
 from p2p.backend.store import Placement
+from p2p.errors import ConfigError
 from p2p.keys import ChunkKey
 
 
@@ -35,7 +36,7 @@ class SharedPool:
         intake: the way into it.
     """
 
-    def __init__(self, pool: Pool, intake: Intake) -> None:
+    def __init__(self, pool: PoolMemory, intake: Intake) -> None:
         self._pool = pool
         self._intake = intake
 
@@ -44,8 +45,10 @@ class SharedPool:
         """Where the workers find the pool.
 
         Raises:
-            ConfigError: the backend's ``pool_memory`` is private.
+            ConfigError: the backend's ``pool_memory`` is another.
         """
+        if not isinstance(self._pool, Pool):
+            raise ConfigError("backend.pool_memory", "device", "nobody else can map it")
         return self._pool.file
 
     @property

@@ -7,8 +7,9 @@ from typing import Protocol
 import numpy as np
 
 from p2p.backend.pool import SlotBytes
+from p2p.backend.slot_copies import copy_in
 from p2p.errors import ArgumentError
-from p2p.kernels import PagedCache
+from p2p.kernels import PagedCache, Slot
 from p2p.layout import Layout
 
 
@@ -20,7 +21,7 @@ class ChunkSource(Protocol):
         """How many chunks there are."""
         ...
 
-    def copy_to(self, positions: Sequence[int], slots: Sequence[SlotBytes]) -> None:
+    def copy_to(self, positions: Sequence[int], slots: Sequence[Slot]) -> None:
         """Copies the chunks at some positions into slots; done when it returns."""
         ...
 
@@ -45,10 +46,10 @@ class ArraySource:
         self._chunks = chunks
         self.num_chunks = len(chunks)
 
-    def copy_to(self, positions: Sequence[int], slots: Sequence[SlotBytes]) -> None:
+    def copy_to(self, positions: Sequence[int], slots: Sequence[Slot]) -> None:
         """Copies chunks into slots."""
         for position, slot in zip(positions, slots, strict=True):
-            np.copyto(slot, self._chunks[position])
+            copy_in(self._chunks[position], slot)
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class PagedSource:
         """Whole chunks that the blocks make."""
         return len(self.block_ids) // self.cache.blocks_per_chunk
 
-    def copy_to(self, positions: Sequence[int], slots: Sequence[SlotBytes]) -> None:
+    def copy_to(self, positions: Sequence[int], slots: Sequence[Slot]) -> None:
         """Gathers chunks into slots."""
         per_chunk = self.cache.blocks_per_chunk
         blocks = np.asarray(self.block_ids).reshape(-1, per_chunk)[list(positions)]

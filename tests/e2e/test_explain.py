@@ -3,6 +3,7 @@
 import json
 import signal
 
+import numpy as np
 import pytest
 
 from tests.e2e.controller_process import ControllerProcess, until
@@ -79,7 +80,9 @@ def test_damaged_memory_is_a_digest_mismatch_at_its_holder(controller):
         assert reader.wait_advertised(10)
         entry = holder._core.index.get(KEYS[2])
         assert entry is not None
-        holder._pool.view(entry.slot)[:64] ^= 0xFF
+        content = holder._pool.view(entry.slot)
+        assert isinstance(content, np.ndarray)
+        content[:64] ^= 0xFF
         with reader.fetch(KEYS, budget_s=5) as result:
             assert result.num_chunks == 2
             request = result.request_id

@@ -105,7 +105,7 @@ def test_slots_fill_the_arena(arena):
 
 def test_device_arena_without_a_device_says_so():
     with pytest.raises(MemoryUnavailableError, match="cuda:0"):
-        DeviceArena(4096, device=0)
+        DeviceArena(4096, "cuda:0")
 
 
 def test_spans_join_what_overlaps_and_nothing_else():

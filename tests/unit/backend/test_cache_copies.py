@@ -113,6 +113,7 @@ def test_a_device_that_fails_is_a_typed_error_and_the_ring_goes_on():
     with pytest.raises(DeviceError, match=r"ArgumentError: block_ids = 99"):
         out.gather(out.whole, rows + 99, slots, out.compute_event())
     assert out._rings is not None
+    assert isinstance(out._rings[0], DeviceRing)
     assert out._rings[0]._pump.num_copies == 0
     out.gather(out.whole, rows, slots, out.compute_event())
     assert all(slot.any() for slot in slots)
@@ -212,6 +213,7 @@ def test_kernels_wait_for_the_engine_and_the_host_for_nobody(way, steps):
     assert copies._rings is not None
     order = Order()
     for ring in copies._rings:
+        assert isinstance(ring, DeviceRing)
         ring._kernels, ring._bus = order.stream("kernels"), order.stream("bus")
     event = NotedEvent("compute", order.steps)
     getattr(copies, way)(copies.whole, rows_of(1, 2), slots_of(2), event)

@@ -20,12 +20,13 @@ from p2p.backend.engine_cache import CacheParts, EngineCache
 from p2p.backend.engine_parts import FetchWatch
 from p2p.backend.intake import Intake
 from p2p.backend.loading import LoadOrder
-from p2p.backend.pool import Pool
+from p2p.backend.pool import Pool, PoolMemory
 from p2p.backend.present import PresentChunks
 from p2p.backend.results import FetchRequest, FetchResult, Handle
 from p2p.errors import ArgumentError, ClosedError, DeviceError, LocalError
 from p2p.kernels import SKIP_BLOCK, DeviceName, HeadRange, PageAxes
 from p2p.keys import chunk_keys
+from p2p.layout import Layout
 from tests.unit.backend.builders import instance_core
 from tests.unit.backend.engine_caches import LAYOUT, NUM_BLOCKS, Paged, paged
 
@@ -42,12 +43,15 @@ class OneInstance:
     def __init__(self, num_slots: int = 16) -> None:
         self.core = instance_core(num_slots=num_slots)
         self.lock = threading.RLock()
-        self.pool = Pool(num_slots * LAYOUT.chunk_bytes, LAYOUT)
+        self.pool = self.make_pool(num_slots * LAYOUT.chunk_bytes, LAYOUT)
         self.num_wakes = 0
         self.intake = Intake(self.core, self.lock, self.pool, self._wake)
         self.saver, self.loader = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
         self.requests: list[FetchRequest] = []
         self.held: list[tuple[FetchRequest, FetchWatch]] = []
+
+    def make_pool(self, pool_bytes: int, layout: Layout) -> PoolMemory:
+        return Pool(pool_bytes, layout)
 
     def _wake(self) -> None:
         self.num_wakes += 1
@@ -77,14 +81,17 @@ class OneInstance:
     def fetch(self, request: FetchRequest, watch: FetchWatch) -> FetchOutcome:
         """What is here, all at once."""
         self.requests.append(request)
-        entries = self.core.index.prefix(request.keys, request.tenant)
-        for entry in entries:
-            self.core.index.pin(entry)
-        is_all = len(entries) == len(request.keys)
-        reason = ShortReason.COMPLETE if is_all else ShortReason.NO_HOLDER
-        outcome = FetchOutcome(entries, reason, phases_s={"done": 0.5}, request_id="r")
+        outcome = self.take(request.keys, request.tenant)
         watch.on_done(outcome)
         return outcome
+
+    def take(self, keys, tenant: str = "") -> FetchOutcome:
+        entries = self.core.index.prefix(keys, tenant)
+        for entry in entries:
+            self.core.index.pin(entry)
+        is_all = len(entries) == len(keys)
+        reason = ShortReason.COMPLETE if is_all else ShortReason.NO_HOLDER
+        return FetchOutcome(entries, reason, phases_s={"done": 0.5}, request_id="r")
 
     def go_on(self) -> None:
         """The fetch that is under way has brought more."""
