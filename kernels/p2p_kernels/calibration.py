@@ -35,7 +35,7 @@ PLAIN_COPY = "copy"
 _log = logging.getLogger(__name__)
 _Samples: TypeAlias = "tuple[list[Work], list[float]]"
 Run: TypeAlias = Callable[[CopyPlan, Sequence[Slot]], None]
-_REPEATS = 5
+_COPIES = 6  # one that prepares, and five that count
 _PATIENCE = 5.0
 _FEWEST_POINTS = 5
 _STEP = 5
@@ -112,11 +112,12 @@ class Calibration:
     ) -> dict[str, float] | None:
         """Returns the seconds of those that can copy; none if the time is over before all did."""
         taken: dict[str, float] = {}
-        for name in names:
+        for number, name in enumerate(names):
             limit = min(taken.values(), default=math.inf) * self._patience
             try:
                 run = self._runner(name, case.memory, direction)
-                seconds = self._median(run, case, direction, (end, limit))
+                seeds = range(number * _COPIES, (number + 1) * _COPIES)
+                seconds = self._median(run, case, direction, seeds, (end, limit))
             except LocalError as error:
                 _log.info("%s cannot copy on %s: %s", name, self._device, error)
                 continue
@@ -132,12 +133,20 @@ class Calibration:
         return copier.gather if direction.is_gather else copier.scatter
 
     def _median(
-        self, run: Run, case: Case, direction: Direction, end_and_limit: tuple[float, float]
+        self,
+        run: Run,
+        case: Case,
+        direction: Direction,
+        seeds: range,
+        end_and_limit: tuple[float, float],
     ) -> float | None:
-        """Returns the median of some copies, or one that is beyond the limit; none if too late."""
+        """Returns the median of some copies, or one that is beyond the limit; none if too late.
+
+        Each copies what no other has: the next candidate would find its blocks in a cache.
+        """
         end, limit = end_and_limit
         taken: list[float] = []
-        for seed in range(_REPEATS + 1):  # the first one prepares and is not counted
+        for seed in seeds:  # the first one prepares and is not counted
             plan, slots = self._scratch.copy(case, direction, seed)
             synchronize(self._device)
             start = self._clock()
@@ -146,7 +155,7 @@ class Calibration:
             run(plan, slots)
             synchronize(self._device)
             taken.append(self._clock() - start)
-            if seed and taken[-1] > limit:
+            if len(taken) > 1 and taken[-1] > limit:
                 return taken[-1]
         return statistics.median(taken[1:])
 

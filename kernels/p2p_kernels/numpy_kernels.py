@@ -8,7 +8,8 @@ rows, one strided copy per block and plane.
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import cache
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ import numpy.typing as npt
 from p2p.errors import ArgumentError
 from p2p_kernels.base import Slot, check_host, host_slot
 from p2p_kernels.memory import PageMemory, Uint8s, host_bytes
-from p2p_kernels.plan import SKIP_BLOCK, CopyPlan, CopyShape
+from p2p_kernels.plan import SKIP_BLOCK, CopyPlan, CopyShape, Piece
 from p2p_kernels.rows import RowMap, row_map
 
 Rows = npt.NDArray[np.void]
@@ -52,8 +53,7 @@ class NumpyCopier:
         for chunk, slot in enumerate(slots):
             target = host_slot(slot)
             if rows is None:
-                for page_piece, chunk_piece in self._pieces(plan, chunk, target):
-                    np.copyto(chunk_piece, page_piece)
+                self._copy_pieces(plan, chunk, target, to_chunk=True)
             else:
                 self._gather_rows(rows, planes, plan.block_ids[chunk], target)
 
@@ -63,13 +63,24 @@ class NumpyCopier:
         for chunk, slot in enumerate(slots):
             source = host_slot(slot)
             if rows is None:
-                for page_piece, chunk_piece in self._pieces(plan, chunk, source):
-                    np.copyto(page_piece, chunk_piece)
+                self._copy_pieces(plan, chunk, source, to_chunk=False)
             else:
                 self._scatter_rows(rows, planes, plan.block_ids[chunk], source)
 
+    def _copy_pieces(self, plan: CopyPlan, chunk: int, slot: Uint8s, *, to_chunk: bool) -> None:
+        pieces = list(plan.pieces(chunk))
+
+        def copy(part: _Part) -> None:
+            for in_page, in_chunk in self._views(plan, pieces[part.start : part.stop], slot):
+                if to_chunk:
+                    np.copyto(in_chunk, in_page)
+                else:
+                    np.copyto(in_page, in_chunk)
+
+        self._in_parts(len(pieces), copy)
+
     def _in_parts(self, num_rows: int, copy: Callable[[_Part], None]) -> None:
-        """Copies rows of every plane; here all of them at once."""
+        """Copies rows of every plane, or pieces; here all of them at once."""
         copy(_Part(0, num_rows))
 
     def _gather_rows(
@@ -115,13 +126,15 @@ class NumpyCopier:
             self._prepared = (shape, rows, planes)
         return rows, planes
 
-    def _pieces(self, plan: CopyPlan, chunk: int, slot: Uint8s) -> Iterator[tuple[Uint8s, Uint8s]]:
+    def _views(
+        self, plan: CopyPlan, pieces: Sequence[Piece], slot: Uint8s
+    ) -> Iterator[tuple[Uint8s, Uint8s]]:
         """Yields the same block in the paged cache and in the chunk, as views of equal shape."""
         shape = plan.shape
         sizes = (*(dim.size for dim in shape.dims), shape.run_bytes)
         page_strides = (*(dim.page_stride for dim in shape.dims), 1)
         chunk_strides = (*(dim.chunk_stride for dim in shape.dims), 1)
-        for plane, in_page, in_chunk in plan.pieces(chunk):
+        for plane, in_page, in_chunk in pieces:
             yield (
                 np.ndarray(sizes, np.uint8, self._planes[plane], in_page, page_strides),
                 np.ndarray(sizes, np.uint8, slot, in_chunk, chunk_strides),
@@ -135,7 +148,8 @@ def _row_type(rows: RowMap) -> np.dtype[np.void]:
 class ThreadedNumpyCopier(NumpyCopier):
     """The same in several threads at once, each with its part of every plane's rows.
 
-    Faster only where processors are idle and one cannot use up the memory's bandwidth.
+    Faster only where processors are idle and one cannot use up the memory's bandwidth. The threads
+    are those of the process: an engine's cache has a copier for each layer.
     """
 
     name = "numpy-threads"
@@ -146,12 +160,21 @@ class ThreadedNumpyCopier(NumpyCopier):
         self.num_threads = min(self.max_threads, len(os.sched_getaffinity(0)))
         if self.num_threads < 2:
             raise ArgumentError("processors", self.num_threads, "threads need two of them")
-        self._threads = ThreadPoolExecutor(self.num_threads - 1, "p2p-kernels")
 
     def _in_parts(self, num_rows: int, copy: Callable[[_Part], None]) -> None:
         ends = [num_rows * part // self.num_threads for part in range(self.num_threads + 1)]
         parts = [_Part(*pair) for pair in pairwise(ends)]
-        others = [self._threads.submit(copy, part) for part in parts[1:]]
-        copy(parts[0])
+        threads = _threads(os.getpid(), self.max_threads - 1)
+        others = [threads.submit(copy, part) for part in parts[1:]]
+        try:
+            copy(parts[0])
+        finally:
+            wait(others)  # nobody writes any more when an error is told
         for other in others:
             other.result()
+
+
+@cache
+def _threads(process: int, count: int) -> ThreadPoolExecutor:
+    """Returns the threads of a process; one that was forked has none of its parent's."""
+    return ThreadPoolExecutor(count, f"p2p-kernels-{process}")
