@@ -28,7 +28,8 @@ def main() -> int:
         why_not = reasons(arguments.device)
         path = cost_path(settings)
         if arguments.measure:
-            _measure(arguments.device, CostFile(path), why_not)
+            wanted = arguments.only or list(ENTRIES)
+            _measure(arguments.device, CostFile(path), [n for n in wanted if not why_not[n]])
     except P2PError as error:
         sys.stderr.write(f"{error}\n")
         return 2
@@ -52,13 +53,20 @@ def _arguments() -> argparse.Namespace:
         action="store_true",
         help="measure all that can run, also what compiles first (a minute or two), and keep it",
     )
+    parser.add_argument(
+        "--only",
+        action="append",
+        choices=list(ENTRIES),
+        type=Implementation,
+        metavar="NAME",
+        help="with --measure: this one; may be given several times",
+    )
     return parser.parse_args()
 
 
-def _measure(device: str, file: CostFile, why_not: dict[Implementation, str]) -> None:
+def _measure(device: str, file: CostFile, can_run: list[Implementation]) -> None:
     """Measures what starts at once in turns, and then each that compiles first by itself."""
     calibration = Calibration(device, patience=_PATIENCE)
-    can_run = [name for name in ENTRIES if not why_not[name]]
     groups = [[PLAIN_COPY, *(name for name in can_run if not ENTRIES[name].starts_slowly)]]
     groups += [[name] for name in can_run if ENTRIES[name].starts_slowly]
     for kind in LayoutKind:

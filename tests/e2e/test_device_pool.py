@@ -4,17 +4,31 @@ The digests there are made by the C++ source for GPUs, compiled for the host: wh
 such a pool advertises is checked by one that digests with xxhash, and the other way round.
 """
 
+import msgspec
 import numpy as np
 import pytest
 import torch
 
-from p2p.backend import FetchRequest, ShortReason
+from p2p.backend import (
+    BackendConfig,
+    CacheDescription,
+    FetchRequest,
+    P2PBackend,
+    ShortReason,
+)
 from p2p.backend.assembly import pool_of
 from p2p.backend.device_pool import DevicePool
 from p2p.kernels import DeviceName, PageAxes
 from p2p_kernels.cuda_kernels import CudaDigester
 from tests.e2e.controller_process import ControllerProcess
-from tests.e2e.paged_holder_process import KEYS, LAYOUT, NUM_CHUNKS, holder_cache, start_backend
+from tests.e2e.paged_holder_process import (
+    KEYS,
+    LAYOUT,
+    NAMESPACE,
+    NUM_CHUNKS,
+    holder_cache,
+    start_backend,
+)
 from tests.e2e.test_paged import HOLDER, READER, SOURCES, TARGETS, expected_content, register
 from tests.unit.backend.engine_caches import paged
 from tests.unit.kernels.cuda_on_host import COMPILER, HostLauncher, build
@@ -88,3 +102,34 @@ def test_a_damaged_chunk_on_a_device_is_a_miss(start):
         loaded = register(reader, cache).fetch(FetchRequest(KEYS, budget_s=5), TARGETS)
         assert loaded.num_chunks == 3
         assert loaded.reason is ShortReason.DIGEST_MISMATCH
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_chunks_go_from_the_memory_of_a_gpu_to_that_of_a_gpu():
+    """Untested so far: no GPU was at hand."""
+    cache, source = paged(PageAxes.CROSS_LAYER_HND, READER, LAYOUT), holder_cache(HOLDER)
+    expected = expected_content(cache.content, TARGETS)
+    whole = cache.tensors
+    assert isinstance(whole, np.ndarray)
+    pages = torch.from_numpy(whole).to("cuda:0")
+    held = [torch.from_numpy(layer).to("cuda:0") for layer in source.tensors]
+    config = BackendConfig(
+        namespace=NAMESPACE,
+        pool_bytes=2 * NUM_CHUNKS * LAYOUT.chunk_bytes,
+        device="cuda:0",
+        pool_memory="device",
+    )
+    with ControllerProcess() as controller:
+        config = msgspec.structs.replace(config, controller=controller.address)
+        with (
+            P2PBackend.start(msgspec.structs.replace(config, instance="a"), LAYOUT) as holder,
+            P2PBackend.start(msgspec.structs.replace(config, instance="b"), LAYOUT) as reader,
+        ):
+            holder.register_cache(CacheDescription(held, source.axes)).put(KEYS, SOURCES)
+            assert holder.wait_advertised(20)
+            assert reader.wait_advertised(20)
+            into = reader.register_cache(CacheDescription(pages, cache.axes))
+            assert into.fetch(FetchRequest(KEYS, budget_s=20), TARGETS).num_chunks == NUM_CHUNKS
+    whole[...] = pages.cpu().numpy()
+    assert np.array_equal(cache.content, expected)

@@ -490,6 +490,26 @@ def test_the_table(tmp_path):
 
 
 @pytest.mark.slow
+def test_measuring_from_the_command_line(tmp_path):
+    path = tmp_path / "kernels.json"
+    only = ("--only", "numpy", "--only", "reference")
+    done = _run("-m", "p2p_kernels", "--measure", *only, P2P_KERNELS_COST_FILE=str(path))
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("measuring") == len(LayoutKind) * len(WAYS)
+    assert "not measured" not in done.stdout
+    for kind in LayoutKind:
+        for way in WAYS:
+            costs = CostFile(path).load(device_key("cpu"), kind, way)
+            assert set(costs) == {PLAIN_COPY, "numpy", "reference"}
+    lines = [line for line in done.stdout.splitlines() if line.startswith("chosen")]
+    assert len(lines) == len(LayoutKind) * len(WAYS)
+    assert set(lines[2].split()[1:]) == {"numpy"}, "rows are not copied in a loop"
+    wrong = _run("-m", "p2p_kernels", "--measure", "--only", "martian")
+    assert wrong.returncode == 2
+    assert "martian" in wrong.stderr
+
+
+@pytest.mark.slow
 def test_the_table_of_a_device_that_is_not_there():
     done = _run("-m", "p2p_kernels", "--device", "nonsense")
     assert done.returncode == 2

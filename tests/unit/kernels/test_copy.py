@@ -180,6 +180,7 @@ def test_threads_share_a_cache(implementation):
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("on_device", [True, False])
 def test_on_a_gpu(on_device):
     tensor = torch.arange(2 * 4 * 2 * 3 * 8, dtype=torch.int16).view(2, 4, 2, 3, 8)
