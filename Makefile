@@ -11,7 +11,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PYTHONPATH =
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-vllm test test-vllm check format tests bench bench-kernels
+.PHONY: help demo demo-vllm test test-vllm test-compilers check format tests bench bench-kernels
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -50,6 +50,10 @@ test-vllm: $(READY)  ## Tests with real vLLM engines on the CPU; makes their env
 	$(BIN)/python -m examples.p2p_sharing.model
 	$(VLLM) --or-skip -m pytest -m vllm -W default -p no:cacheprovider \
 		-o faulthandler_timeout=400 tests/e2e/vllm
+
+test-compilers: $(READY)  ## The kernels by the compilers of devices: NVRTC (90 MB, installed), nvcc and clang-19
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[nvrtc]'
+	$(BIN)/python -m pytest tests/unit/kernels/test_cuda_source.py tests/unit/kernels/test_triton.py
 
 bench: $(READY)  ## The benchmarks, one after the other
 	$(BIN)/python tests/bench/fetch.py
