@@ -11,7 +11,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PYTHONPATH =
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-vllm test test-vllm test-compilers check format tests bench bench-kernels
+.PHONY: help demo demo-vllm test test-vllm test-compilers check format tests bench bench-kernels \
+	bench-vllm endure-vllm
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -67,3 +68,9 @@ bench: $(READY)  ## The benchmarks, one after the other
 
 bench-kernels: $(READY)  ## Gather and scatter by every implementation: JSON, a table and a plot in build/
 	$(BIN)/python tests/bench/kernels.py --out build/bench-kernels
+
+bench-vllm: $(READY)  ## What sharing gives and costs real vLLM servers; up to eight minutes
+	$(VLLM) tests/bench/vllm_ttft.py
+
+endure-vllm: $(READY)  ## Half an hour of mixed load on two vLLM servers, with a controller that is killed
+	$(VLLM) tests/bench/vllm_endurance.py

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from examples.p2p_sharing.vllm.client import Completion
 from examples.p2p_sharing.vllm.servers import Server
 
 VOCABULARY = 1024
@@ -23,6 +24,7 @@ class Tally:
         num_by_kind: requests that ended, by kind.
         failures: one sentence for each that went wrong.
         late_s: of every answer, time to the first token less that without sharing.
+        noise_s: by how much two answers of the plain server differ, that has to compute both.
         num_cached: tokens of prompts that the sharing servers did not compute.
         num_prompt: tokens of their prompts.
     """
@@ -30,6 +32,7 @@ class Tally:
     num_by_kind: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
     late_s: list[float] = field(default_factory=list)
+    noise_s: list[float] = field(default_factory=list)
     num_cached: int = 0
     num_prompt: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -77,11 +80,20 @@ class Mix:
         if kind == "aborted":
             server.client.abandon(prompt, 400, self._random.uniform(0, 0.5))
         else:
-            self._compare(server, prompt, num_answer)
+            expected = self._compare(server, prompt, num_answer)
+            if kind == "new":
+                self._repeat(prompt, num_answer, expected)
         with self._tally.lock:
             self._tally.num_by_kind[kind] += 1
 
-    def _compare(self, server: Server, prompt: list[int], num_answer: int) -> None:
+    def _repeat(self, prompt: list[int], num_answer: int, before: Completion) -> None:
+        """Lets the plain server compute a prompt once more, as if it were new."""
+        salt = str(self._random.random())
+        again = self._plain.client.complete(prompt, num_answer, salt)
+        with self._tally.lock:
+            self._tally.noise_s.append(abs(again.first_token_s - before.first_token_s))
+
+    def _compare(self, server: Server, prompt: list[int], num_answer: int) -> Completion:
         pair = [server, self._plain]
         if self._random.random() < 0.5:
             pair.reverse()
@@ -96,6 +108,7 @@ class Mix:
             self._tally.late_s.append(ours.first_token_s - expected.first_token_s)
             self._tally.num_cached += ours.num_cached
             self._tally.num_prompt += ours.num_prompt
+        return expected
 
     def _prompt(self, kind: str) -> list[int]:
         if kind == "new":
