@@ -151,17 +151,18 @@ def main() -> None:
     with TemporaryDirectory(prefix="p2p-bench-") as folder:
         model = bench.write_model(Path(folder))
         with Servers(model, *bench.OPTIONS) as servers:
-            plain = servers.start_plain("c", "1")
-            a, b = servers.start("a", "0", bench.SHARING), servers.start("b", "1", bench.SHARING)
-            await_ready(a, b, plain)
-            bench.meet(a, b)
+            plain, sharing = servers.start_plain("c", "1"), servers.start("b", "1", bench.SHARING)
             if options.only != "throughput":
+                holder = servers.start("a", "0", bench.SHARING)
+                await_ready(holder, sharing, plain)
+                bench.meet(holder, sharing)
                 rounds = int(options.rounds or (60 if options.full else 20))
-                figures |= figures_of_first_tokens(first_tokens(a, b, plain, rounds))
+                figures |= figures_of_first_tokens(first_tokens(holder, sharing, plain, rounds))
             if options.only != "first_token":
+                await_ready(sharing, plain)
                 rounds = int(options.rounds or (40 if options.full else 10))
-                figures |= figures_of_throughput(throughputs(b, plain, rounds))
-            figures["counters"] = b.client.metrics()
+                figures |= figures_of_throughput(throughputs(sharing, plain, rounds))
+            figures["counters"] = sharing.client.metrics()
     figures["load"] = os.getloadavg()
     harness.report(figures, options)
 
