@@ -154,6 +154,7 @@ class FetchResult:
         self.phases_s = outcome.phases_s
         self.request_id = outcome.request_id
         self._memory: Sequence[Slot] | None = memory
+        self._chunks: list[SlotBytes] | None = None
         self._on_release = on_release
 
     @property
@@ -165,7 +166,9 @@ class FetchResult:
         Raises:
             ClosedError: after `release`.
         """
-        return [on_host(slot) for slot in self.memory]
+        if self._chunks is None or self._memory is None:
+            self._chunks = [on_host(slot) for slot in self.memory]
+        return self._chunks
 
     @property
     def memory(self) -> Sequence[Slot]:
@@ -206,7 +209,7 @@ class FetchResult:
     def release(self) -> None:
         """Lets the pool evict the chunks again. Idempotent."""
         if self._memory is not None:
-            self._memory = None
+            self._memory = self._chunks = None
             self._on_release()
 
     def __enter__(self) -> Self:

@@ -17,7 +17,7 @@ from p2p.backend.results import FetchRequest
 from p2p.backend.settings import BackendConfig, check_layout, pool_place
 from p2p.backend.shared_pool import SharedPool
 from p2p.backend.sources import ArraySource
-from p2p.errors import ArgumentError, ConfigError, DeviceError, MemoryUnavailableError
+from p2p.errors import ArgumentError, ClosedError, ConfigError, DeviceError, MemoryUnavailableError
 from p2p.kernels import DeviceName, PageAxes
 from p2p.keys import ChunkKey, Namespace
 from p2p.layout import ByteOrder
@@ -86,10 +86,13 @@ def test_arrays_of_the_host_are_stored_and_come_out_as_copies(one):
     one.intake.put(KEYS, ArraySource(chunks, LAYOUT), "")
     with one.result_of(one.take(KEYS)) as result:
         assert all(isinstance(slot, torch.Tensor) for slot in result.memory)
+        assert result.chunks is result.chunks, "copied once"
         for found, expected in zip(result.chunks, chunks, strict=True):
             assert np.array_equal(found, expected)
             with pytest.raises(ValueError, match="read-only"):
                 found[0] = 1
+    with pytest.raises(ClosedError):
+        _ = result.chunks
 
 
 class Order:
