@@ -125,7 +125,8 @@ def open_stream(
         if isinstance(error, TimeoutError):
             raise PeerUnreachableError(peer, f"no answer in {timeout_s} s") from error
         if isinstance(error, ssl.SSLCertVerificationError):
-            raise PeerRefusedError(peer, "certificate", "signed by our authority", error) from error
+            found = error.verify_message
+            raise PeerRefusedError(peer, "certificate", "signed by our authority", found) from error
         if isinstance(error, OSError):
             raise PeerUnreachableError(peer, f"its tcp socket: {error}") from error
         raise
