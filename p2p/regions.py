@@ -5,6 +5,7 @@ range ``(base_s + b * stride_s, length_s)``: a pool has one segment, a paged KV 
 layer and plane. Pure values that travel on the wire as they are. No I/O.
 """
 
+import hashlib
 from enum import Enum
 from typing import Annotated
 
@@ -12,6 +13,7 @@ import msgspec
 
 from p2p.errors import ArgumentError
 
+PROBE_BYTES = 4096
 _MAX_ADDRESS = (1 << 63) - 1
 Address = Annotated[int, msgspec.Meta(ge=0, le=_MAX_ADDRESS)]
 Size = Annotated[int, msgspec.Meta(ge=1, le=1 << 48)]
@@ -38,6 +40,18 @@ class Segment(msgspec.Struct, frozen=True):
     length: Size
 
 
+class Probe(msgspec.Struct, frozen=True):
+    """`PROBE_BYTES` beside a region's blocks that never change: a peer's first read.
+
+    Attributes:
+        base: their address.
+        seed: what they are made of, as `probe_content` says.
+    """
+
+    base: Address
+    seed: Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
+
+
 class Region(msgspec.Struct, frozen=True):
     """Registered memory as a peer may address it.
 
@@ -46,12 +60,14 @@ class Region(msgspec.Struct, frozen=True):
         count: number of blocks.
         kind: host or device memory.
         device: device ordinal, 0 for host memory.
+        probe: what a peer reads first, and compares; None if there is no such place.
     """
 
     segments: Annotated[tuple[Segment, ...], msgspec.Meta(min_length=1, max_length=4096)]
     count: Size
     kind: MemoryKind = MemoryKind.DRAM
     device: Annotated[int, msgspec.Meta(ge=0, le=4096)] = 0
+    probe: Probe | None = None
 
     @property
     def block_bytes(self) -> int:
@@ -75,3 +91,8 @@ class Region(msgspec.Struct, frozen=True):
     def matches(self, other: "Region") -> bool:
         """True if a block of one can be copied onto a block of the other, segment by segment."""
         return [s.length for s in self.segments] == [s.length for s in other.segments]
+
+
+def probe_content(seed: bytes) -> bytes:
+    """Returns the bytes that lie in a probe: SHAKE-128 of its seed, `PROBE_BYTES` of it."""
+    return hashlib.shake_128(seed).digest(PROBE_BYTES)

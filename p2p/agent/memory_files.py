@@ -7,7 +7,7 @@ import fcntl
 from dataclasses import dataclass
 
 from p2p.errors import MemoryUnavailableError
-from p2p.regions import Region
+from p2p.regions import PROBE_BYTES, Region
 
 _F_SEAL_FUTURE_WRITE = 0x10  # since Linux 5.1; not in Python's fcntl
 _SIZE_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
@@ -58,8 +58,11 @@ def shared_file_of(region: Region) -> SharedFile | None:
 
 
 def lies_within(region: Region, address: int, num_bytes: int) -> bool:
-    """Returns whether every block of a region lies between two addresses."""
+    """Returns whether every block of a region, and its probe, lie between two addresses."""
     end = address + num_bytes
+    probe = region.probe
+    if probe is not None and not address <= probe.base <= end - PROBE_BYTES:
+        return False
     return all(
         address <= segment.base
         and segment.base + segment.stride * (region.count - 1) + segment.length <= end

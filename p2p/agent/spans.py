@@ -6,19 +6,22 @@ Pure functions on numbers.
 import numpy as np
 import numpy.typing as npt
 
-from p2p.regions import Region
+from p2p.regions import PROBE_BYTES, Region
 
 
 def spans(region: Region) -> list[tuple[int, int]]:
     """Returns the memory that a region lies in, as address and length, in address order.
 
     Interleaved segments share a span. Spans that only touch stay apart: they may be allocations
-    of their own, which a device cannot register as one.
+    of their own, which a device cannot register as one. What peers read first is a span, too.
     """
-    ranges = sorted(
+    ranges = [
         (segment.base, segment.base + segment.stride * (region.count - 1) + segment.length)
         for segment in region.segments
-    )
+    ]
+    if region.probe is not None:
+        ranges.append((region.probe.base, region.probe.base + PROBE_BYTES))
+    ranges.sort()
     merged = [ranges[0]]
     for start, end in ranges[1:]:
         last_start, last_end = merged[-1]

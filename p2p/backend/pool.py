@@ -1,5 +1,6 @@
 """The memory of a pool, by slots: of one rank, or shared by all ranks of an instance."""
 
+import os
 from typing import Protocol
 
 import numpy as np
@@ -11,7 +12,7 @@ from p2p.errors import ConfigError
 from p2p.kernels import Slot, chunk_digest
 from p2p.keys import ChunkKey
 from p2p.layout import Layout
-from p2p.regions import Region
+from p2p.regions import PROBE_BYTES, Probe, Region, probe_content
 
 SlotBytes = npt.NDArray[np.uint8]
 
@@ -57,7 +58,8 @@ def check_pool_bytes(pool_bytes: int, slot_bytes: int) -> None:
 class Pool:
     """Registered memory cut into slots of one chunk each.
 
-    With several ranks a slot holds the shard of every rank, one behind the other, in order.
+    With several ranks a slot holds the shard of every rank, one behind the other, in order. Behind
+    the last slot lies what peers read when they try a channel.
 
     Args:
         pool_bytes: memory to take; what does not fill a slot is not used.
@@ -73,9 +75,12 @@ class Pool:
         check_pool_bytes(pool_bytes, slot_bytes)
         self.slot_bytes = slot_bytes
         num_slots = pool_bytes // slot_bytes
-        self._arena = arena(num_slots * slot_bytes)
+        end = num_slots * slot_bytes
+        self._arena = arena(end + PROBE_BYTES)
         segment_region = self._arena.region(slot_bytes)
-        self.region = Region(segment_region.segments, num_slots)
+        probe = Probe(self._arena.address + end, os.urandom(16))
+        self._arena.view(end, PROBE_BYTES)[:] = np.frombuffer(probe_content(probe.seed), np.uint8)
+        self.region = Region(segment_region.segments, num_slots, probe=probe)
         self.num_slots = num_slots
 
     @property

@@ -117,6 +117,16 @@ class Dialled(Protocol):
         """The peer's name in our words."""
         ...
 
+    @property
+    def transport(self) -> str:
+        """What moves the bytes, as `Link.transport` tells."""
+        ...
+
+    @property
+    def latency_s(self) -> float:
+        """How long a read of `PROBE_BYTES` took, once connected."""
+        ...
+
 
 class Channel(Protocol):
     """One rank's endpoint for one way to move bytes."""
@@ -126,10 +136,13 @@ class Channel(Protocol):
         ...
 
     def dial(self, peer: str, offer: ChannelOffer, timeout_s: float) -> Dialled:
-        """Finds out whether a peer answers; leaves links alone. Blocks; any thread may call it.
+        """Finds out whether a peer can be read from; leaves links alone. Blocks, on any thread.
+
+        Reads the probe of the peer's region, if it has one, and compares it.
 
         Raises:
             PeerUnreachableError: the peer does not answer within ``timeout_s``.
+            TransferError: other bytes came than lie in the peer's probe.
             PeerRefusedError: channel or region do not fit ours; names the field.
             ProtocolError: the metadata is not this channel's.
         """

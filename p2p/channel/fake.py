@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from p2p.agent.nixl_agent import Operation
 from p2p.channel.base import BlockIndexes, ChannelName, ChannelOffer, Dialled, TransferState
 from p2p.channel.fake_network import FakeNetwork, Health, Pace
-from p2p.channel.fit import check_fit
+from p2p.channel.fit import check_fit, check_probe
 from p2p.channel.indexes import checked_pair
 from p2p.errors import ArgumentError, ClosedError, LinkDownError, PeerUnreachableError
-from p2p.regions import Region
+from p2p.regions import PROBE_BYTES, Region
 
 __all__ = ["FAKE", "FakeChannel", "FakeLink", "FakeNetwork", "FakeTransfer", "Health", "Pace"]
 
@@ -182,6 +182,8 @@ class FakeDialled:
 
     peer: str
     remote: "FakeChannel"
+    transport: str = "memory"
+    latency_s: float = 0.0
 
 
 class FakeChannel:
@@ -222,6 +224,9 @@ class FakeChannel:
         if remote.health is not Health.RUNNING:
             reason = f"no answer in {timeout_s} s: {remote.health.value}"
             raise PeerUnreachableError(peer, reason)
+        if offer.region.probe is not None:
+            content = ctypes.string_at(offer.region.probe.base, PROBE_BYTES)
+            check_probe(peer, offer.region, content)
         return FakeDialled(peer, remote)
 
     def attach(self, dialled: Dialled) -> FakeLink:

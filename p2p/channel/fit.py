@@ -1,8 +1,8 @@
 """Whether a peer's offer fits our channel; the field that differs is named."""
 
 from p2p.channel.base import ChannelOffer
-from p2p.errors import ArgumentError, PeerRefusedError, ProtocolError
-from p2p.regions import Region
+from p2p.errors import ArgumentError, PeerRefusedError, ProtocolError, TransferError
+from p2p.regions import Region, probe_content
 
 
 def check_fit(peer: str, channel: str, region: Region, offer: ChannelOffer) -> None:
@@ -25,3 +25,19 @@ def check_fit(peer: str, channel: str, region: Region, offer: ChannelOffer) -> N
         offer.region.check()
     except ArgumentError as error:
         raise ProtocolError(f"{peer}: region: {error}") from error
+
+
+def check_probe(peer: str, region: Region, content: bytes) -> None:
+    """Compares what was read of a peer's probe with what must lie there, if it has one.
+
+    Raises:
+        TransferError: a byte differs: the channel does not move what it should.
+    """
+    if region.probe is None:
+        return
+    expected = probe_content(region.probe.seed)
+    if content != expected:
+        pairs = enumerate(zip(content, expected, strict=False))
+        first = next((at for at, (ours, theirs) in pairs if ours != theirs), len(content))
+        reason = f"its probe of {len(expected)} bytes came with other bytes from byte {first} on"
+        raise TransferError(peer, reason)

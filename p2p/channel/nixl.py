@@ -18,7 +18,7 @@ from p2p.agent.probe import Proof, Target, probe
 from p2p.agent.reading import ReadingAgent
 from p2p.agent.serving import ServingAgent
 from p2p.channel.base import ChannelName, ChannelOffer, Dialled
-from p2p.channel.fit import check_fit
+from p2p.channel.fit import check_fit, check_probe
 from p2p.channel.nixl_link import NixlLink, Seat
 from p2p.errors import ArgumentError, ClosedError, P2PError
 from p2p.regions import Region
@@ -42,6 +42,16 @@ class NixlDialled:
     def peer(self) -> str:
         """The peer's name in our words."""
         return self.target.peer
+
+    @property
+    def transport(self) -> str:
+        """What moved the probe."""
+        return self.proof.transport
+
+    @property
+    def latency_s(self) -> float:
+        """Of the probe's second read."""
+        return self.proof.latency_s
 
 
 class NixlChannel:
@@ -90,7 +100,9 @@ class NixlChannel:
             raise ClosedError("the nixl channel is closed")
         check_fit(peer, NIXL, self._region, offer)
         target = Target(peer, offer.metadata, offer.region)
-        return NixlDialled(target, probe(target, self._config, timeout_s))
+        proof = probe(target, self._config, timeout_s)
+        check_probe(peer, offer.region, proof.content)
+        return NixlDialled(target, proof)
 
     def attach(self, dialled: Dialled) -> NixlLink:
         """Adds a peer that was proven alive to a reading agent."""

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from p2p.agent.memory import HostArena
-from p2p.regions import Region, Segment
+from p2p.regions import PROBE_BYTES, Probe, Region, Segment, probe_content
 
 GUARD = 0xEE
 
@@ -40,13 +40,14 @@ class Blocks:
         arena: type[HostArena] = HostArena,
     ) -> None:
         self.shape = shape
-        self.arena = arena(shape.num_bytes)
+        self.arena = arena(shape.num_bytes + PROBE_BYTES)
         segments = []
         base = self.arena.address
         for length in shape.lengths:
             segments.append(Segment(base, length + shape.gap, length))
             base += (length + shape.gap) * shape.num_blocks
-        self.region = Region(tuple(segments), shape.num_blocks)
+        probe = Probe(base, seed.to_bytes(16, "little"))
+        self.region = Region(tuple(segments), shape.num_blocks, probe=probe)
         self.fill(seed)
 
     def fill(self, seed: int) -> None:
@@ -54,6 +55,9 @@ class Blocks:
         for segment, view in enumerate(self._segments()):
             random = np.random.default_rng([seed, segment])
             view[:] = random.integers(0, 256, view.shape, np.uint8)
+        seed_of_probe = self.region.probe.seed if self.region.probe else bytes(16)
+        view = self.arena.view(self.shape.num_bytes, PROBE_BYTES)
+        view[:] = np.frombuffer(probe_content(seed_of_probe), np.uint8)
 
     def clear(self) -> None:
         for view in self._segments():
@@ -68,11 +72,10 @@ class Blocks:
     def guards_are_intact(self) -> bool:
         inside = sum(int(np.count_nonzero(view == GUARD)) for view in self._segments())
         gap_bytes = self.shape.gap * self.shape.num_blocks * len(self.shape.lengths)
-        used = self.all_bytes()[: self.shape.num_bytes]
-        return int(np.count_nonzero(used == GUARD)) - inside == gap_bytes
+        return int(np.count_nonzero(self.all_bytes() == GUARD)) - inside == gap_bytes
 
     def all_bytes(self) -> npt.NDArray[np.uint8]:
-        return self.arena.view(0, self.arena.num_bytes)
+        return self.arena.view(0, self.shape.num_bytes)
 
     def _segments(self) -> list[npt.NDArray[np.uint8]]:
         views = []

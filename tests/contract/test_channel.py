@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -12,7 +13,9 @@ from p2p.errors import (
     LinkDownError,
     PeerRefusedError,
     ProtocolError,
+    TransferError,
 )
+from p2p.regions import Probe
 from tests.contract.blocks import BIG, SMALL, STRIDED, TINY, Blocks, Shape
 from tests.contract.transfers import TIMEOUT_S, connected, finish_well
 
@@ -94,6 +97,20 @@ def test_every_big_block(harness):
 def test_transport_is_reported(harness):
     _, _, _, link = connected(harness, SMALL)
     assert link.transport() == harness.transport
+
+
+def test_what_a_dial_reads_is_compared(harness):
+    channel = harness.open(Blocks(SMALL, seed=1))
+    offer = harness.share_peer("shared", SMALL, 2).offer
+    dialled = channel.dial("peer", offer, TIMEOUT_S)
+    assert (dialled.peer, dialled.transport) == ("peer", harness.transport)
+    assert 0 <= dialled.latency_s < TIMEOUT_S
+    probe = Probe(offer.region.probe.base, bytes(16))
+    region = msgspec.structs.replace(offer.region, probe=probe)
+    other = ChannelOffer(channel=offer.channel, metadata=offer.metadata, region=region)
+    with pytest.raises(TransferError, match="probe of 4096 bytes"):
+        channel.dial("peer", other, TIMEOUT_S)
+    assert channel.dial("peer", offer, TIMEOUT_S).peer == "peer"
 
 
 # What does not fit

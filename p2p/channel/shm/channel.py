@@ -1,11 +1,12 @@
 """The endpoint of the `shm` channel: lends one region's memory file, and maps those of peers."""
 
 import logging
+import time
 from dataclasses import dataclass
 
 from p2p.agent.memory_files import shared_file_of
 from p2p.channel.base import ChannelName, ChannelOffer, Dialled
-from p2p.channel.fit import check_fit
+from p2p.channel.fit import check_fit, check_probe
 from p2p.channel.shm.copier import Copier
 from p2p.channel.shm.greeting import VERSION, ShmMetadata, encode, this_place
 from p2p.channel.shm.link import CopyRules, ShmLink
@@ -24,11 +25,17 @@ class ShmDialled:
     """A peer that lent its pool, which stays mapped as long as this or a link of it is there."""
 
     session: Session
+    latency_s: float
 
     @property
     def peer(self) -> str:
         """The peer's name in our words."""
         return self.session.target.peer
+
+    @property
+    def transport(self) -> str:
+        """What moves the bytes: a processor of ours."""
+        return SHM
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +98,12 @@ class ShmChannel:
             theirs = offer.region.kind.value
             raise PeerRefusedError(peer, "region.kind", MemoryKind.DRAM.value, theirs)
         target = read_target(peer, offer.metadata, offer.region)
-        return ShmDialled(open_session(target, self._config.access, timeout_s))
+        session = open_session(target, self._config.access, timeout_s)
+        began_s = time.monotonic()
+        content = session.probe()
+        latency_s = time.monotonic() - began_s
+        check_probe(peer, offer.region, content)
+        return ShmDialled(session, latency_s)
 
     def attach(self, dialled: Dialled) -> ShmLink:
         """Returns a link over a pool that was mapped."""

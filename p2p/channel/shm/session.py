@@ -32,7 +32,7 @@ from p2p.errors import (
     PeerUnreachableError,
     ProtocolError,
 )
-from p2p.regions import Region
+from p2p.regions import PROBE_BYTES, Region
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,14 @@ class Session:
         connection.setblocking(False)  # noqa: FBT003  the standard library's own
         close_in_children(connection)
         weakref.finalize(self, connection.close)
+
+    def probe(self) -> bytes:
+        """Returns what lies in the holder's probe; nothing if it has none."""
+        probe = self.target.region.probe
+        if probe is None:
+            return b""
+        offset = probe.base - self.target.metadata.address
+        return self._memory[offset : offset + PROBE_BYTES].tobytes()
 
     def is_alive(self) -> bool:
         """Returns whether the holder's process lives and serves. One system call, never waits."""

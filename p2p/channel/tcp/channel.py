@@ -7,12 +7,13 @@ import weakref
 from dataclasses import dataclass
 
 from p2p.channel.base import ChannelName, ChannelOffer, Dialled
-from p2p.channel.fit import check_fit
+from p2p.channel.fit import check_fit, check_probe
 from p2p.channel.tcp.greeting import VERSION, TcpMetadata, decode_metadata, encode
 from p2p.channel.tcp.handshake import Admitted, Ends, open_stream, tls_contexts
 from p2p.channel.tcp.identity import Identity
 from p2p.channel.tcp.link import Ours, TcpLink, Theirs
 from p2p.channel.tcp.pipe import Pipe
+from p2p.channel.tcp.probing import read_probe
 from p2p.channel.tcp.serving import PoolServer
 from p2p.channel.tcp.settings import TcpConfig
 from p2p.channel.tcp.spans import Views
@@ -29,10 +30,16 @@ class TcpDialled:
     Args:
         theirs: the peer.
         pipe: the stream; closed with this if no link took it.
+        latency_s: of a read of the peer's probe.
+
+    Attributes:
+        transport: what moves the bytes.
     """
 
-    def __init__(self, theirs: Theirs, pipe: Pipe) -> None:
+    def __init__(self, theirs: Theirs, pipe: Pipe, latency_s: float) -> None:
         self.theirs = theirs
+        self.transport = pipe.transport
+        self.latency_s = latency_s
         self._lock = threading.Lock()
         self._pipe: Pipe | None = pipe
         self._closing = weakref.finalize(self, pipe.close)
@@ -121,7 +128,13 @@ class TcpChannel:
         first = open_one()
         pipe = first.pipe
         theirs = Theirs(peer, offer.region, first.access, pipe.transport, lambda: open_one().pipe)
-        return TcpDialled(theirs, pipe)
+        try:
+            probed = read_probe(peer, pipe, offer.region, timeout_s)
+            check_probe(peer, offer.region, probed.content)
+        except BaseException:
+            pipe.close()
+            raise
+        return TcpDialled(theirs, pipe, probed.latency_s)
 
     def attach(self, dialled: Dialled) -> TcpLink:
         """Returns a link; streams beyond the first one are opened when they are needed."""

@@ -1,7 +1,8 @@
 """Transfers cut into spans, spans gathered in parcels, and what a peer's spans may touch.
 
 A span is a range of bytes of one segment, by its distance from the segment's base. It never leaves
-the blocks of its region: gaps between blocks are out of reach. Pure arithmetic.
+the blocks of its region: gaps between blocks are out of reach. Behind the last segment counts the
+region's probe as one more, with one block. Pure arithmetic.
 """
 
 import ctypes
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from p2p.errors import ProtocolError
-from p2p.regions import Region
+from p2p.regions import PROBE_BYTES, Region
 
 PIECE_BYTES = 1 << 20  # received by one system call
 MAX_SPANS = 1024  # of one request, and of one system call
@@ -69,10 +70,16 @@ class Bounds:
 
     def __init__(self, region: Region) -> None:
         segments = region.segments
-        self._num_segments = len(segments)
-        self._stride = np.array([segment.stride for segment in segments], np.uint64)
-        self._length = np.array([segment.length for segment in segments], np.uint64)
-        self._end = self._stride * np.uint64(region.count)
+        strides = [segment.stride for segment in segments]
+        lengths = [segment.length for segment in segments]
+        counts = [region.count] * len(segments)
+        if region.probe is not None:
+            strides, lengths = [*strides, PROBE_BYTES], [*lengths, PROBE_BYTES]
+            counts = [*counts, 1]
+        self._num_segments = len(strides)
+        self._stride = np.array(strides, np.uint64)
+        self._length = np.array(lengths, np.uint64)
+        self._end = self._stride * np.array(counts, np.uint64)
         self._is_dense = self._stride == self._length
 
     def check(self, peer: str, spans: Spans) -> None:
@@ -111,6 +118,9 @@ class Views:
             ).cast("B")
             for segment in region.segments
         ]
+        if region.probe is not None:
+            probe = (ctypes.c_ubyte * PROBE_BYTES).from_address(region.probe.base)
+            self._segments.append(memoryview(probe).cast("B"))
 
     def of(self, spans: Spans) -> list[memoryview]:
         """Returns a view of each of these spans, which lie in the region's blocks."""
