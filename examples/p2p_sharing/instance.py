@@ -187,6 +187,7 @@ def _serve(port: Port, name: str, controller: str) -> None:
         controller=controller,
         instance=name,
         namespace=Namespace(source.name, weights_digest(source.folder), "float32"),
+        channel="nixl",
         pool_bytes=POOL_CHUNKS * engine.layout.chunk_bytes,
     )
     with P2PBackend.start(config, engine.layout, observer=hook) as backend:

@@ -6,6 +6,7 @@ Importing this package does not load torch.
 from p2p_kernels.base import Copier, Slot
 from p2p_kernels.device_digest import MIN_LEAF_BYTES, LeafDigester, open_leaf_digester
 from p2p_kernels.devices import (
+    Detected,
     DeviceEvent,
     DeviceKind,
     DeviceName,
@@ -47,6 +48,7 @@ __all__ = [
     "Copier",
     "CopyPlan",
     "CopyShape",
+    "Detected",
     "DeviceEvent",
     "DeviceKind",
     "DeviceName",

@@ -71,6 +71,17 @@ class AdaptiveCopier:
         to, from_host = Direction.SCATTER, Direction.SCATTER_FROM_HOST
         self._copy(plan, slots, self._direction(slots, to, from_host))
 
+    def choices(self) -> dict[str, str]:
+        """Returns what each candidate is used for so far, or why it is not, by its name."""
+        uses: dict[str, set[str]] = {each.copier.name: set() for each in self.candidates}
+        for (_, _, direction), (_, copier) in list(self._proven.items()):
+            uses[copier.name].add(direction)
+        idle = "can run, was not the fastest for a copy so far"
+        return {
+            name: self.struck.get(name, "") or ", ".join(sorted(used)) or idle
+            for name, used in uses.items()
+        }
+
     def choice(self, plan: CopyPlan, direction: Direction) -> Copier:
         """Returns the copier that a plan is given to.
 

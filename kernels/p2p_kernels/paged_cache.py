@@ -76,6 +76,12 @@ class PagedCache:
             memory.check_dtype(layout.kv_dtype)
         return cls(memory, ChunkSpec.for_layout(layout, memory.spec), implementation, settings)
 
+    def choices(self) -> dict[str, str]:
+        """Returns the implementations by name, with what each is used for so far."""
+        if isinstance(self._copier, AdaptiveCopier):
+            return self._copier.choices()
+        return {self._copier.name: "is the one that was asked for"}
+
     @property
     def page(self) -> PageSpec:
         """Where the pages lie."""

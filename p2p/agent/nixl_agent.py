@@ -14,7 +14,7 @@ from enum import Enum
 import numpy as np
 import numpy.typing as npt
 
-from p2p.agent.nixl_config import NixlConfig
+from p2p.agent.nixl_config import UCX, NixlConfig
 from p2p.agent.nixl_gate import Doing, Gate, Occupancy
 from p2p.agent.nixl_library import environment, nixl_library
 from p2p.errors import PluginMissingError
@@ -110,8 +110,11 @@ class NixlAgent:
         plugins = self._raw.getAvailPlugins()
         if config.plugin not in plugins:
             raise PluginMissingError(f"NIXL has no plugin {config.plugin}, only {sorted(plugins)}")
-        single = ",".join(f"{name}={value}" for name, value in options.items() if "," not in value)
-        self._raw.createBackend(config.plugin, {**config.plugin_options(), "engine_config": single})
+        parameters = config.plugin_options()
+        if config.plugin == UCX:
+            single = (f"{name}={value}" for name, value in options.items() if "," not in value)
+            parameters["engine_config"] = ",".join(single)
+        self._raw.createBackend(config.plugin, parameters)
 
     def register(self, spans: Sequence[tuple[int, int]], kind: MemoryKind, device: int) -> None:
         """Registers spans of memory, given as address and length. The caller keeps them mapped.

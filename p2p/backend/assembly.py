@@ -3,7 +3,6 @@
 import time
 
 from p2p.agent.memory import HostArena
-from p2p.agent.nixl_config import NixlConfig
 from p2p.agent.shared_arena import SharedArena
 from p2p.backend.connecting_ahead import AheadLimits
 from p2p.backend.device_pool import DevicePool
@@ -14,19 +13,11 @@ from p2p.backend.instance import InstanceCore
 from p2p.backend.leases import LeaseLimits
 from p2p.backend.pool import Pool, PoolMemory
 from p2p.backend.settings import BackendConfig, pool_place
-from p2p.channel.base import Channel
-from p2p.channel.registry import ChannelSettings, open_channel
-from p2p.channel.shm.settings import PoolWriters, ShmConfig
 from p2p.layout import Layout
 from p2p.wire.curve import CurveKeys, load_keys
 from p2p.wire.messages import RankEndpoint, RankOffer, Register
 
 _ARENAS = {"private": HostArena, "shared": SharedArena}
-_WRITERS = {
-    "private": PoolWriters.HOLDER,
-    "shared": PoolWriters.ENGINE,
-    "device": PoolWriters.HOLDER,
-}
 _VERIFY_ONE_IN = {"always": 1, "sample": 16, "off": 0}
 
 
@@ -90,19 +81,9 @@ def pool_of(config: BackendConfig, layout: Layout) -> PoolMemory:
     """
     if config.pool_memory == "device":
         return DevicePool(config.pool_bytes, layout, pool_place(config))
-    arena = SharedArena if config.channel == "shm" else _ARENAS[config.pool_memory]
+    has_shm = "shm" in config.possible_channels
+    arena = SharedArena if has_shm else _ARENAS[config.pool_memory]
     return Pool(config.pool_bytes, layout, arena)
-
-
-def channel_of(config: BackendConfig, pool: PoolMemory) -> Channel:
-    """Returns the channel over which others read a pool.
-
-    Raises:
-        PluginMissingError: the channel's package is not installed.
-    """
-    nixl = NixlConfig(transports=config.nixl_transports, net_devices=config.nixl_net_devices)
-    shm = ShmConfig(config.shm_threads, writers=_WRITERS[config.pool_memory])
-    return open_channel(config.channel, pool.region, ChannelSettings(nixl=nixl, shm=shm))
 
 
 def keys_of(config: BackendConfig) -> CurveKeys | None:

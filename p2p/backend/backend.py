@@ -10,11 +10,11 @@ from typing import Self
 
 import numpy as np
 
+from p2p.agent.host_limits import read_place
 from p2p.agent.slots import SlotState
 from p2p.backend.actions import FetchOutcome
 from p2p.backend.assembly import (
     ahead_limits,
-    channel_of,
     core_of,
     fetch_limits,
     identity_of,
@@ -27,11 +27,14 @@ from p2p.backend.engine import FetchEngine
 from p2p.backend.engine_cache import CacheParts, EngineCache
 from p2p.backend.engine_device import check_usable, parse_device, pin_pool
 from p2p.backend.engine_parts import EngineParts, FetchWatch, Observer, Ticket
+from p2p.backend.examination import Examination
 from p2p.backend.feed import Event
 from p2p.backend.fetch_log import check_request_id
 from p2p.backend.intake import Intake
 from p2p.backend.locator import Locator
-from p2p.backend.peer_service import PeerService
+from p2p.backend.own_channels import Endpoints, OpenedChannels, channels_of, pairs_of
+from p2p.backend.pairs import Pairs
+from p2p.backend.peer_service import Callbacks, PeerService
 from p2p.backend.pool import SlotBytes
 from p2p.backend.present import PresentChunks
 from p2p.backend.reader import ReaderCore
@@ -88,35 +91,20 @@ class P2PBackend:
         self._wire = WireContext(keys)
         try:
             self._service = PeerService(self._wire, config.bind)
-            address = advertised_address(config, self._service.address)
-            self._channel = channel_of(config, self._pool)
+            bound = self._service.address
+            address = advertised_address(config, bound)
+            opened = channels_of(config, self._pool, Endpoints(keys, bound, address))
         except BaseException:
             self._wire.close()
             raise
         identity = identity_of(config, layout, address, keys.public if keys else "")
-        offers = (RankOffer(rank=0, channels=(self._channel.offer(),)),)
-        self._core = core_of(config, identity, offers, self._pool.num_slots)
+        self._channels = opened.channels
+        offer = RankOffer(rank=0, channels=self._channels.offers(), place=read_place())
+        self._core = core_of(config, identity, (offer,), self._pool.num_slots)
         self._locator = Locator(self._core, self._lock, self._wire, config.controller, boot_clock)
         self._bond = BondThread(self._core, self._lock, self._wire, config.controller, boot_clock)
-        parts = EngineParts(
-            reader=ReaderCore(self._core, fetch_limits(config), ahead_limits(config)),
-            lock=self._lock,
-            wire=self._wire,
-            controller=config.controller,
-            channel=self._channel,
-            pool=self._pool,
-            clock=boot_clock,
-            quarantine_s=config.quarantine_s,
-            num_lanes=config.num_lanes,
-            on_commit=self._bond.wake,
-            on_late_answer=self._service.wake,
-            observer=observer,
-        )
-        self._engine = FetchEngine(parts)
-        self._bond.on_wake = self._engine.tidy
-        self._bond.on_news = self._engine.nudge
-        self._locator.on_named = self._engine.note_named
-        self._service.start(self._core, self._pool, self._lock, boot_clock, self._engine.nudge)
+        parts = self._parts(pairs_of(config, opened, self._core.counters), observer)
+        self._start_threads(parts, opened)
         self._intake = Intake(self._core, self._lock, self._pool, self._bond.wake)
         self.shared_pool = SharedPool(self._pool, self._intake)
         self._put_thread, self._load_thread = (
@@ -136,7 +124,8 @@ class P2PBackend:
 
         Raises:
             ConfigError: a setting cannot be, with its name and value; nothing was started.
-            PluginMissingError: the channel's package is not installed.
+            PluginMissingError: the package of a channel that was named is not installed, or NIXL
+                has no such plugin.
         """
         checked = revalidated(config).filled()
         check_layout(checked, layout)
@@ -159,6 +148,7 @@ class P2PBackend:
         """
         self._check_open()
         copies = CacheCopies(description, self.layout, self._device, pool_place(self.config))
+        self._examination.caches.append(copies)
         parts = CacheParts(
             intake=self._intake,
             put=self.put,
@@ -383,7 +373,8 @@ class P2PBackend:
         self._bond.wait_returned(self.config.leave_s)
         self._bond.stop()
         self._service.stop()
-        self._channel.close()
+        self._examination.close()
+        self._channels.close()
         self._locator.close()
         self._wire.close()
         self._pool.close()
@@ -402,6 +393,33 @@ class P2PBackend:
         self.close()
 
     # ------------------------------------------------------------------ parts
+
+    def _start_threads(self, parts: EngineParts, opened: OpenedChannels) -> None:
+        """Starts what fetches and what answers peers, and has them call each other."""
+        self._engine = FetchEngine(parts)
+        self._bond.on_wake = self._engine.tidy
+        self._bond.on_news = self._engine.nudge
+        self._locator.on_named = self._engine.note_named
+        self._examination = Examination(self.config, opened, parts)
+        callbacks = Callbacks(self._engine.nudge, self._examination.submit)
+        self._service.start(self._core, self._pool, self._lock, boot_clock, callbacks)
+
+    def _parts(self, pairs: Pairs, observer: Observer | None) -> EngineParts:
+        return EngineParts(
+            reader=ReaderCore(self._core, fetch_limits(self.config), ahead_limits(self.config)),
+            lock=self._lock,
+            wire=self._wire,
+            controller=self.config.controller,
+            channels=self._channels,
+            pairs=pairs,
+            pool=self._pool,
+            clock=boot_clock,
+            quarantine_s=self.config.quarantine_s,
+            num_lanes=self.config.num_lanes,
+            on_commit=self._bond.wake,
+            on_late_answer=self._service.wake,
+            observer=observer,
+        )
 
     def _check_open(self) -> None:
         if self._closed:

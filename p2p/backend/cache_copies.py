@@ -31,6 +31,7 @@ from p2p.kernels import (
     split_layers,
 )
 from p2p.layout import ByteOrder, Layout
+from p2p.wire.messages import KernelView
 
 _HOST = DeviceName(DeviceKind.CPU)
 _Way: TypeAlias = DeviceRing | DeviceCopier
@@ -105,6 +106,17 @@ class CacheCopies:
         else:
             size = usual_size(whole.num_bytes)
             self._rings = (DeviceRing(device, size), DeviceRing(device, size))
+
+    def kernels(self) -> tuple[KernelView, ...]:
+        """Returns which implementations of kernels copy, and for what; none after `close`."""
+        whole = self._whole
+        if whole is None:
+            return ()
+        device, is_host = self._device.torch_name, self._device.kind is DeviceKind.CPU
+        return tuple(
+            KernelView(device=device, implementation=name, choice=choice, is_tested=is_host)
+            for name, choice in whole.cache.choices().items()
+        )
 
     @property
     def whole(self) -> CachePart:

@@ -1,14 +1,18 @@
-"""Finds out beside the engine's loop whether holders answer, so that a dead one holds up nobody."""
+"""Finds out beside the engine's loop over which channel a holder answers, if over any.
+
+So a dead holder holds up nobody, and neither does a channel that does not work with it.
+"""
 
 import threading
 import time
 from collections import deque
 from dataclasses import dataclass
 
-from p2p.backend.actions import OpenLink
-from p2p.channel.base import Channel, Dialled
+from p2p.backend.search import Search
+from p2p.backend.trials import DialPlan, Trial
+from p2p.channel.channels import Channels, Reached
 from p2p.errors import P2PError
-from p2p.wire.messages import ChannelOffer, Holder, Welcome
+from p2p.wire.messages import Holder
 from p2p.wire.wakeup import Wakeup
 
 _MOST_CALLS = 32  # at a time; one that is not answered lasts as long as its first contact may
@@ -21,34 +25,39 @@ class Call:
 
     Attributes:
         holder: who was dialled.
-        dialled: what a link is made of; None if there was no answer.
-        problem: why.
+        reached: what a link is made of; None if there was no answer.
+        trials: the channels that were tried, in order.
+        problem: why there was no answer.
+        is_retry: the pair had a link before.
     """
 
     holder: Holder
-    dialled: Dialled | None
+    reached: Reached | None
+    trials: tuple[Trial, ...] = ()
     problem: str = ""
+    is_retry: bool = False
 
 
 class Dialer:
     """Dials, each time on a thread of its own.
 
     Args:
-        channel: that dials.
+        channels: that dial.
         wakeup: rung when a call has ended.
     """
 
-    def __init__(self, channel: Channel, wakeup: Wakeup) -> None:
-        self._channel = channel
+    def __init__(self, channels: Channels, wakeup: Wakeup) -> None:
+        self._channels = channels
         self._wakeup = wakeup
         self._calls: deque[Call] = deque()
         self._room = threading.BoundedSemaphore(_MOST_CALLS)
         self._threads: list[threading.Thread] = []
         self._is_closed = False
 
-    def dial(self, action: OpenLink) -> None:
+    def dial(self, holder: Holder, plan: DialPlan, timeout_s: float) -> None:
         """Starts a call; its end comes with `take`."""
-        thread = threading.Thread(target=self._dial, args=(action,), name="p2p-dial", daemon=True)
+        work = (holder, plan, timeout_s)
+        thread = threading.Thread(target=self._dial, args=work, name="p2p-dial", daemon=True)
         self._threads = [other for other in self._threads if other.is_alive()]
         self._threads.append(thread)
         thread.start()
@@ -67,25 +76,27 @@ class Dialer:
         for thread in self._threads:
             thread.join(max(0.0, end_s - time.monotonic()))
 
-    def _dial(self, action: OpenLink) -> None:
+    def _dial(self, holder: Holder, plan: DialPlan, timeout_s: float) -> None:
         with self._room:
             if self._is_closed:
                 return
-            call = self._call(action.holder, action.welcome, action.timeout_s)
+            call = self._call(holder, plan, timeout_s)
         self._calls.append(call)
         self._wakeup.ring()
 
-    def _call(self, holder: Holder, welcome: Welcome, timeout_s: float) -> Call:
-        offer = self._matching_offer(welcome)
-        if offer is None:
-            name = self._channel.offer().channel
-            return Call(holder, None, f"offers no channel that we speak ({name})")
-        try:
-            return Call(holder, self._channel.dial(holder.instance, offer, timeout_s))
-        except P2PError as error:
-            return Call(holder, None, str(error))
-
-    def _matching_offer(self, welcome: Welcome) -> ChannelOffer | None:
-        name = self._channel.offer().channel
-        offers = [offer for offer in welcome.ranks[0].channels if offer.channel == name]
-        return offers[0] if offers else None
+    def _call(self, holder: Holder, plan: DialPlan, timeout_s: float) -> Call:
+        """Tries the channels of a plan; what follows one that took its time gets half of it."""
+        search = Search(plan)
+        reached: dict[str, Reached] = {}
+        deadline_s = time.monotonic() + timeout_s
+        while (attempt := search.next_attempt()) is not None:
+            left_s = max(deadline_s - time.monotonic(), timeout_s / 2)
+            try:
+                found = self._channels.dial(holder.instance, attempt.offer, left_s)
+            except P2PError as error:
+                search.on_trial(attempt.failed(error))
+                continue
+            reached[attempt.channel] = found
+            search.on_trial(attempt.worked(found.dialled.transport, found.dialled.latency_s))
+        chosen = reached.get(search.chosen)
+        return Call(holder, chosen, tuple(search.trials), search.problem, plan.is_retry)

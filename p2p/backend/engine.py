@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, assert_never
 
 import zmq
@@ -25,6 +25,7 @@ from p2p.backend.actions import (
     OpenLink,
     Read,
     ReadId,
+    SourceTally,
     Tag,
     TellPeer,
     Verify,
@@ -36,6 +37,8 @@ from p2p.backend.lane import LaneEvent, LinkLost, Quiesced
 from p2p.backend.lanes import LaneParts, Lanes
 from p2p.backend.links import Links, ReadEnd
 from p2p.backend.peer_lines import PeerLines
+from p2p.backend.trials import Path
+from p2p.channel.channels import Reached
 from p2p.errors import ClosedError, PeerUnreachableError
 from p2p.keys import ChunkKey
 from p2p.wire.contact_watch import Contact
@@ -48,6 +51,7 @@ if TYPE_CHECKING:
     from p2p.wire.messages import Holder
 
 logger = logging.getLogger(__name__)
+_RETRY_S = 1.0  # a better channel is tried for so long; another one serves meanwhile
 _INLINE_BYTES = 512 << 10  # a smaller read is over before a lane has woken up
 _SPIN_S = 50e-6
 _NAP_S = 100e-6
@@ -66,6 +70,7 @@ class FetchEngine:
         self._parts = parts
         self._reader = parts.reader
         self._reader.is_watched = parts.observer is not None
+        self._pairs = parts.pairs
         self._lock = parts.lock
         self._clock = parts.clock
         self._wakeup = Wakeup()
@@ -74,10 +79,10 @@ class FetchEngine:
         self._requester = Requester(parts.wire, parts.controller, CONTROLLER_REPLIES)
         self._poller.register(self._requester.socket, zmq.POLLIN)
         self._lines = PeerLines(parts.wire, self._poller)
-        self._links = Links(parts.channel, parts.clock, parts.quarantine_s)
+        self._links = Links(parts.channels, parts.clock, parts.quarantine_s)
         self._lanes = Lanes(
             LaneParts(
-                channel=parts.channel,
+                channels=parts.channels,
                 pool=parts.pool,
                 clock=parts.clock,
                 quarantine_s=parts.quarantine_s,
@@ -85,7 +90,7 @@ class FetchEngine:
                 wakeup=self._wakeup,
             )
         )
-        self._dialer = Dialer(parts.channel, self._wakeup)
+        self._dialer = Dialer(parts.channels, self._wakeup)
         self._roots: dict[ReadId, Roots] = {}
         self._todo: deque[Action] = deque()
         self._untold: deque[TellPeer] = deque()
@@ -341,7 +346,7 @@ class FetchEngine:
             case AskController() | AskPeer() | TellPeer():
                 self._send(action)
             case OpenLink():
-                self._dialer.dial(action)
+                self._dial(action)
             case Read():
                 self._read(action)
             case Verify():
@@ -389,6 +394,8 @@ class FetchEngine:
 
     def _read(self, action: Read) -> None:
         """Reads what is small at once, and hands what is large to a lane."""
+        if self._pairs.is_retry_due(self._clock()):
+            self._dial_again(action.instance)
         num_bytes = len(action.local) * self._parts.pool.slot_bytes
         if num_bytes > _INLINE_BYTES:
             self._lanes.submit(action, num_bytes)
@@ -416,10 +423,18 @@ class FetchEngine:
             if not end.problem:
                 if self._reader.on_read_done(end.read_id, end.ended_s) and end.roots:
                     self._roots[end.read_id] = end.roots
-            elif end.is_quiet:
-                self._reader.on_read_failed(end.read_id, end.problem, end.ended_s)
+                return
+            is_stale = self._pairs.is_stale(end.failed)
+            if end.is_quiet:
+                self._reader.on_read_failed(
+                    end.read_id, end.problem, end.ended_s, is_stale=is_stale
+                )
             else:
-                self._reader.on_read_broken(end.read_id, end.problem, end.ended_s)
+                self._reader.on_read_broken(
+                    end.read_id, end.problem, end.ended_s, is_stale=is_stale
+                )
+            if end.failed is not None:
+                self._on_path_failed(end.failed, end)
 
     def _on_quiesced(self, read_id: ReadId) -> None:
         with self._lock:
@@ -432,17 +447,55 @@ class FetchEngine:
         with self._lock:
             self._reader.on_link_lost(instance)
 
+    # ------------------------------------------------------------------ channels
+
+    def _on_path_failed(self, path: Path, end: ReadEnd) -> None:
+        name = path.instance
+        has_other = self._pairs.on_failure(path, end.problem, end.ended_s)
+        if has_other:
+            self._reader.on_channel_failed(name)
+
+    def _dial(self, action: OpenLink) -> None:
+        """Has the channels tried that a holder has in common with us."""
+        with self._lock:
+            plan = self._pairs.plan(action.holder, action.welcome.ranks[0], self._clock())
+        self._dialer.dial(action.holder, plan, action.timeout_s)
+
+    def _dial_again(self, instance: str) -> None:
+        """Has better channels tried once more; reads go on over the one that serves."""
+        with self._lock:
+            due = self._pairs.retry(instance, self._clock())
+        if due is not None:
+            self._dialer.dial(*due, _RETRY_S)
+
     def _on_dialled(self, call: Call) -> None:
+        chosen = call.reached.channel if call.reached is not None else ""
         with self._lock:
-            if not self._reader.awaits_link(call.holder):
-                return
+            self._pairs.on_trials(call.holder, call.trials, chosen, self._clock())
+            is_awaited = self._reader.awaits_link(call.holder)
+            is_better = call.is_retry and self._reader.is_linked(call.holder)
         problem: str | None = call.problem
-        if call.dialled is not None:
-            problem = self._links.attach(call.dialled)
-            if problem is None:
-                self._lanes.attach(call.dialled)
+        if call.reached is not None and (is_awaited or is_better):
+            problem = self._attach(call, call.reached)
+        self._log_notes()
+        if is_awaited:
+            with self._lock:
+                self._reader.on_link(call.holder, problem or None, self._clock())
+
+    def _attach(self, call: Call, reached: Reached) -> str | None:
+        """Connects every thread; returns what was wrong, or None."""
+        problem = self._links.attach(reached)
+        if problem is None:
+            self._lanes.attach(reached)
+            with self._lock:
+                self._pairs.on_linked(call.holder, reached.channel, call.trials, self._clock())
+        return problem
+
+    def _log_notes(self) -> None:
         with self._lock:
-            self._reader.on_link(call.holder, problem or None, self._clock())
+            notes = self._pairs.take_notes()
+        for note in notes:
+            logger.log(logging.WARNING if note.is_warning else logging.INFO, "%s", note.text)
 
     def _settle_tickets(self) -> None:
         if all(ticket.outcome is None for ticket in self._tickets):
@@ -451,10 +504,19 @@ class FetchEngine:
             settled = [ticket for ticket in self._tickets if ticket.outcome is not None]
             self._tickets = [ticket for ticket in self._tickets if ticket.outcome is None]
         for ticket in settled:
-            for tally in ticket.fetch.outcome.sources if ticket.fetch.outcome else ():
-                tally.channel = self._parts.channel.offer().channel
-                tally.transport = self._links.transport(tally.instance)
+            self._name_channels(ticket.fetch.outcome.sources if ticket.fetch.outcome else ())
             ticket.done.set()
             if ticket.watch is not None and ticket.outcome is not None:
                 ticket.watch.on_done(ticket.outcome)
         self._parts.on_commit()
+
+    def _name_channels(self, sources: Iterable[SourceTally]) -> None:
+        """Says over what each source was read, and notes what that brought."""
+        with self._lock:
+            now_s = self._clock()
+            for tally in sources:
+                tally.channel, tally.transport = self._pairs.used(tally.instance)
+                rate = self._reader.book.speeds.standing(tally.instance, now_s).bytes_per_s
+                self._pairs.note_rate(tally.instance, rate, now_s)
+            if self._pairs.rates.has_news:
+                self._reader.instance.tell_rates(self._pairs.rates)

@@ -7,9 +7,10 @@ from typing import Protocol
 
 from p2p.backend.actions import FetchOutcome
 from p2p.backend.fetch import Fetch
+from p2p.backend.pairs import Pairs
 from p2p.backend.pool import PoolMemory
 from p2p.backend.reader import ReaderCore
-from p2p.channel.base import Channel
+from p2p.channel.channels import Channels
 from p2p.wire.context import WireContext
 
 
@@ -30,7 +31,8 @@ class EngineParts:
         lock: held for every use of the reader and of the instance behind it.
         wire: makes sockets.
         controller: its address.
-        channel: makes links.
+        channels: make links.
+        pairs: choose among them.
         pool: where chunks land.
         clock: of the reader.
         quarantine_s: a given-up read that has not quiesced by then is fenced.
@@ -44,7 +46,8 @@ class EngineParts:
     lock: threading.RLock
     wire: WireContext
     controller: str
-    channel: Channel
+    channels: Channels
+    pairs: Pairs
     pool: PoolMemory
     clock: Callable[[], float]
     quarantine_s: float

@@ -169,24 +169,29 @@ class Fetch:
             self._arrived(reading, now_s)
         self._step(now_s)
 
-    def on_read_failed(self, read_id: ReadId, reason: str, now_s: float) -> None:
-        """A read ended badly and has quiesced."""
+    def on_read_failed(
+        self, read_id: ReadId, reason: str, now_s: float, *, is_stale: bool = False
+    ) -> None:
+        """A read ended badly and has quiesced; a stale one is no fault of the holder."""
         self._context.now_s = now_s
         reading = self._readings[read_id]
         if not reading.is_given_up:
             self._readings.over(reading, now_s, is_good=False)
-            self._context.desk.down(reading.name, reason, now_s)
+            if not is_stale:
+                self._context.desk.down(reading.name, reason, now_s)
             detail = f"{reading.name}: {reason}"
             self._readings.fail(reading, ShortReason.READ_FAILED, detail)
         self._readings.forget(read_id)
         self._step(now_s)
 
-    def on_read_broken(self, read_id: ReadId, reason: str, now_s: float) -> None:
+    def on_read_broken(
+        self, read_id: ReadId, reason: str, now_s: float, *, is_stale: bool = False
+    ) -> None:
         """A read ended badly and may still touch memory: quarantine until `on_quiesced`."""
         self._context.now_s = now_s
         reading = self._readings[read_id]
         if not reading.is_given_up:
-            self._abandon(reading, ShortReason.READ_FAILED, reason, now_s)
+            self._abandon(reading, ShortReason.READ_FAILED, reason, now_s, is_stale=is_stale)
             self._step(now_s)
 
     def on_quiesced(self, read_id: ReadId) -> None:
@@ -343,10 +348,18 @@ class Fetch:
         roots = [reading.grant.roots_by_position[position] for position in reading.positions]
         self._take_verified(reading.read_id, roots, now_s)
 
-    def _abandon(self, reading: Reading, reason: ShortReason, detail: str, now_s: float) -> None:
+    def _abandon(
+        self,
+        reading: Reading,
+        reason: ShortReason,
+        detail: str,
+        now_s: float,
+        *,
+        is_stale: bool = False,
+    ) -> None:
         """Gives a read up and leaves its holder."""
         self._readings.give_up(reading, now_s)
-        if now_s >= reading.submitted_s + self._context.limits.silence_s:
+        if not is_stale and now_s >= reading.submitted_s + self._context.limits.silence_s:
             self._context.desk.down(reading.name, detail, now_s)
         self._readings.fail(reading, reason, f"{reading.name}: {detail}")
 

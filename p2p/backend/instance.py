@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
+import msgspec
+
+from p2p.backend.channel_rates import ChannelRates
 from p2p.backend.errands import Errands
 from p2p.backend.fetch_log import FetchLog
 from p2p.backend.handshake import refuse_hello
@@ -123,6 +126,13 @@ class InstanceCore(ChunkStore):
         """Returns how many other members are known."""
         known = self.membership.roster.known(now_s)
         return sum(peer.instance != self.identity.instance for peer in known)
+
+    def tell_rates(self, rates: ChannelRates) -> None:
+        """From now on peers are told what our channels have brought."""
+        self.offers = tuple(
+            msgspec.structs.replace(offer, channels=rates.told(offer.channels))
+            for offer in self.offers
+        )
 
     def question(self, keys: Sequence[ChunkKey], tenant: str) -> Locate:
         """Returns what to ask the directory about some keys.
@@ -339,7 +349,11 @@ class InstanceCore(ChunkStore):
     def answer_plea(self, plea: Plea, num_chunks: int, *, is_full: bool) -> None:
         """The fetch that a peer had asked for has ended."""
         answer = TakenOver(num_chunks=num_chunks, is_full=is_full)
-        self._late_answers.append(Outgoing(plea.sender, answer))
+        self.answer_late(plea.sender, answer)
+
+    def answer_late(self, sender: Sender, answer: Message) -> None:
+        """Answers a request that came earlier."""
+        self._late_answers.append(Outgoing(sender, answer))
 
     @property
     def has_late_answers(self) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from p2p.backend.actions import Read, ReadId
 from p2p.backend.links import Links, ReadEnd
 from p2p.backend.pool import PoolMemory
+from p2p.backend.trials import Path
 
 _PIECE_BYTES = 4 << 20
 
@@ -140,7 +141,7 @@ class Lane:
                 self._forget(job)
             return
         if end.problem:
-            self._end(job, end.problem)
+            self._end(job, end.problem, end.failed)
             return
         action = job.action
         stop = min(start + self._piece_chunks, len(action.keys))  # without keys, nothing is hashed
@@ -166,14 +167,15 @@ class Lane:
         if not job.pieces:
             self._forget(job)
 
-    def _end(self, job: _Job, problem: str) -> None:
+    def _end(self, job: _Job, problem: str, failed: Path | None = None) -> None:
         """A window ends badly: its other pieces are given up."""
         job.is_over = True
         self._give_up_pieces(job)
         is_quiet = not job.pieces
         if is_quiet:
             del self._jobs[job.action.read_id]
-        self._tell(ReadEnd(job.action.read_id, problem, is_quiet, self._clock()))
+        end = ReadEnd(job.action.read_id, problem, is_quiet, self._clock(), failed=failed)
+        self._tell(end)
 
     def _give_up_pieces(self, job: _Job) -> None:
         for piece_id in list(job.pieces):

@@ -16,7 +16,7 @@ from p2p.backend.actions import CancelRead, DropPeer, Read, ReadId
 from p2p.backend.lane import Lane, LaneEvent, Quiesced
 from p2p.backend.links import Links, ReadEnd
 from p2p.backend.pool import PoolMemory
-from p2p.channel.base import Channel, Dialled
+from p2p.channel.channels import Channels, Reached
 from p2p.wire.wakeup import Wakeup
 
 logger = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ class LaneParts:
     """What lanes work with.
 
     Attributes:
-        channel: siblings of it are read through.
+        channels: siblings of them are read through.
         pool: where chunks land.
         clock: in seconds.
         quarantine_s: a given-up read that has not quiesced by then is fenced.
@@ -39,7 +39,7 @@ class LaneParts:
         wakeup: rung when an event is there.
     """
 
-    channel: Channel
+    channels: Channels
     pool: PoolMemory
     clock: Callable[[], float]
     quarantine_s: float
@@ -49,7 +49,7 @@ class LaneParts:
 
 @dataclass(frozen=True, slots=True)
 class _Attach:
-    dialled: Dialled
+    reached: Reached
 
 
 _Order = _Attach | Read | CancelRead | DropPeer
@@ -66,18 +66,18 @@ class Lanes:
             for number in range(parts.num_lanes)
         ]
         self._by_read: dict[ReadId, tuple[_LaneThread, int]] = {}
-        self._dialled: dict[str, Dialled] = {}
+        self._reached: dict[str, Reached] = {}
 
-    def attach(self, dialled: Dialled) -> None:
+    def attach(self, reached: Reached) -> None:
         """Connects every lane to a holder that answered."""
-        self._dialled[dialled.peer] = dialled
-        self._tell_all(_Attach(dialled))
+        self._reached[reached.peer] = reached
+        self._tell_all(_Attach(reached))
 
     def submit(self, action: Read, num_bytes: int) -> None:
         """Starts a read on the lane with the least to do."""
         thread = min(self._threads, key=lambda thread: thread.num_bytes)
         if not thread.is_started:
-            thread.start(self._dialled.values())
+            thread.start(self._reached.values())
         thread.num_bytes += num_bytes
         self._by_read[action.read_id] = (thread, num_bytes)
         thread.orders.put(action)
@@ -91,7 +91,7 @@ class Lanes:
 
     def drop(self, instance: str) -> None:
         """Closes the links to a holder."""
-        self._dialled.pop(instance, None)
+        self._reached.pop(instance, None)
         self._tell_all(DropPeer(instance))
 
     def take(self) -> list[LaneEvent]:
@@ -143,11 +143,11 @@ class _LaneThread:
         self._cancelled = cancelled
         self._thread = threading.Thread(target=self._run, name=f"p2p-lane-{number}", daemon=True)
 
-    def start(self, known: Iterable[Dialled]) -> None:
+    def start(self, known: Iterable[Reached]) -> None:
         """Starts the thread, connected to those that answered earlier."""
         self.is_started = True
-        for dialled in known:
-            self.orders.put(_Attach(dialled))
+        for reached in known:
+            self.orders.put(_Attach(reached))
         self._thread.start()
 
     def stop(self) -> None:
@@ -159,13 +159,13 @@ class _LaneThread:
     def _run(self) -> None:
         parts = self._parts
         try:
-            channel = parts.channel.sibling()
+            channels = parts.channels.sibling()
             try:
-                links = Links(channel, parts.clock, parts.quarantine_s)
+                links = Links(channels, parts.clock, parts.quarantine_s)
                 self._serve(Lane(links, parts.pool, self._tell, parts.clock))
                 links.close()
             finally:
-                channel.close()
+                channels.close()
         except Exception:
             logger.exception("a reading thread ended; fetches that need it run out of their budget")
             raise
@@ -189,7 +189,7 @@ class _LaneThread:
             case CancelRead():
                 lane.cancel(order.read_id)
             case _Attach():
-                lane.links.attach(order.dialled)
+                lane.links.attach(order.reached)
             case DropPeer():
                 lane.links.drop(order.instance)
             case _:

@@ -1,6 +1,6 @@
-"""The links to holders on one channel, and the reads under way on them. No decisions.
+"""The links to holders, each over one channel, and the reads under way on them. No decisions.
 
-Used by one thread at a time, as its channel is.
+Used by one thread at a time, as its channels are.
 """
 
 import logging
@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from p2p.backend.actions import Read, ReadId
-from p2p.channel.base import Channel, Dialled, Transfer, TransferState
+from p2p.backend.trials import Path
+from p2p.channel.base import Transfer, TransferState
+from p2p.channel.channels import Channels, Reached
 from p2p.errors import ArgumentError, P2PError, PeerError
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ class ReadEnd:
         is_quiet: it can no longer touch memory.
         ended_s: when that was seen.
         roots: digests of its chunks, one tuple over the ranks for each, where they were computed.
+        failed: over what it failed, if it was under way when it did.
     """
 
     read_id: ReadId
@@ -38,12 +41,20 @@ class ReadEnd:
     is_quiet: bool
     ended_s: float
     roots: Roots = ()
+    failed: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Connection:
+    link: "Link"
+    channel: str
 
 
 @dataclass(slots=True)
 class _UnderWay:
     action: Read
     transfer: Transfer
+    connection: _Connection
 
 
 @dataclass(slots=True)
@@ -54,19 +65,20 @@ class _GivenUp:
 
 
 class Links:
-    """Links on one channel.
+    """Links over the channels of one thread.
 
     Args:
-        channel: makes them.
+        channels: make them.
         clock: in seconds.
         quarantine_s: a given-up read that has not quiesced by then is fenced.
     """
 
-    def __init__(self, channel: Channel, clock: Callable[[], float], quarantine_s: float) -> None:
-        self._channel = channel
+    def __init__(self, channels: Channels, clock: Callable[[], float], quarantine_s: float) -> None:
+        self._channels = channels
         self._clock = clock
         self._quarantine_s = quarantine_s
-        self._links: dict[str, Link] = {}
+        self._links: dict[str, _Connection] = {}
+        self._left: dict[str, list[_Connection]] = {}
         self._reads: dict[ReadId, _UnderWay] = {}
         self._given_up: dict[ReadId, _GivenUp] = {}
         self._lost: list[str] = []
@@ -87,25 +99,36 @@ class Links:
         """Reads that were given up and have not quiesced."""
         return len(self._given_up)
 
-    def attach(self, dialled: Dialled) -> str | None:
-        """Connects to a holder that answered; returns what was wrong, or None."""
+    def attach(self, reached: Reached) -> str | None:
+        """Connects to a holder that answered; returns what was wrong, or None.
+
+        What is under way over another channel ends there.
+        """
         try:
-            self._links[dialled.peer] = self._channel.attach(dialled)
+            link = self._channels.attach(reached)
         except P2PError as error:
-            logger.warning("no link to %s: %s", dialled.peer, error)
+            logger.warning("no link to %s: %s", reached.peer, error)
             return str(error)
+        earlier = self._links.get(reached.peer)
+        self._links[reached.peer] = _Connection(link, reached.channel)
+        if earlier is not None and earlier.channel != reached.channel:
+            self._left.setdefault(reached.peer, []).append(earlier)
+            self._close_left()
         return None
 
     def submit(self, action: Read) -> ReadEnd | None:
         """Starts a read; returns its end if that is known already. May copy inside the call."""
-        link = self._links.get(action.instance)
-        if link is None:
+        connection = self._links.get(action.instance)
+        if connection is None:
             return self._failed(action, "no link")
         try:
-            transfer = link.read(action.local, action.remote)
-        except (PeerError, ArgumentError) as error:
+            transfer = connection.link.read(action.local, action.remote)
+        except PeerError as error:
+            path = Path(action.instance, connection.channel)
+            return self._failed(action, str(error), path)
+        except ArgumentError as error:
             return self._failed(action, str(error))
-        under_way = _UnderWay(action, transfer)
+        under_way = _UnderWay(action, transfer, connection)
         self._reads[action.read_id] = under_way
         self._moved_s = self._clock()
         return self._look(under_way)
@@ -114,8 +137,11 @@ class Links:
         """Returns the reads that ended since the last call."""
         if not self._reads:
             return []
-        ends = [self._look(under_way) for under_way in list(self._reads.values())]
-        return [end for end in ends if end is not None]
+        looks = [self._look(under_way) for under_way in list(self._reads.values())]
+        ends = [end for end in looks if end is not None]
+        if ends and self._left:
+            self._close_left()
+        return ends
 
     def cancel(self, read_id: ReadId) -> bool:
         """Gives a read up; false if it is not under way here."""
@@ -130,7 +156,7 @@ class Links:
         """Returns given-up reads that have quiesced, fencing those that take too long."""
         if not self._given_up:
             return []
-        self._channel.quarantined()
+        self._channels.quarantined()
         now_s = self._clock()
         late = {
             given_up.instance
@@ -139,7 +165,7 @@ class Links:
         }
         for instance in late:
             logger.warning("%s: a given-up read did not quiesce, fencing", instance)
-            self._channel.fence(instance)
+            self._channels.fence(instance)
         self._drop_lost()
         quiet = [id_ for id_, given_up in self._given_up.items() if given_up.transfer.quiesced()]
         for read_id in quiet:
@@ -153,24 +179,21 @@ class Links:
         lost, self._lost = self._lost, []
         return lost
 
-    def transport(self, instance: str) -> str:
-        """Returns what really moves bytes from a holder."""
-        link = self._links.get(instance)
-        return link.transport() if link is not None else "unknown"
-
     def drop(self, instance: str) -> None:
-        """Closes the link to a holder."""
-        link = self._links.pop(instance, None)
-        if link is not None:
-            link.close()
+        """Closes the links to a holder."""
+        connections = self._left.pop(instance, [])
+        if instance in self._links:
+            connections.append(self._links.pop(instance))
+        for connection in connections:
+            connection.link.close()
 
     def close(self) -> None:
         """Closes every link."""
         for instance in list(self._links):
             self.drop(instance)
 
-    def _failed(self, action: Read, problem: str) -> ReadEnd:
-        return ReadEnd(action.read_id, problem, is_quiet=True, ended_s=self._clock())
+    def _failed(self, action: Read, problem: str, path: Path | None = None) -> ReadEnd:
+        return ReadEnd(action.read_id, problem, is_quiet=True, ended_s=self._clock(), failed=path)
 
     def _look(self, under_way: _UnderWay) -> ReadEnd | None:
         state = under_way.transfer.poll()
@@ -184,7 +207,10 @@ class Links:
         is_quiet = under_way.transfer.quiesced()
         if not is_quiet:
             self._keep(under_way)
-        return ReadEnd(read_id, under_way.transfer.error() or state.value, is_quiet, ended_s)
+        problem = under_way.transfer.error() or state.value
+        path = Path(under_way.action.instance, under_way.connection.channel)
+        failed = path if state is TransferState.FAILED else None
+        return ReadEnd(read_id, problem, is_quiet, ended_s, failed=failed)
 
     def _keep(self, under_way: _UnderWay) -> None:
         action = under_way.action
@@ -193,6 +219,19 @@ class Links:
         )
 
     def _drop_lost(self) -> None:
-        for instance in [name for name, link in self._links.items() if not link.is_up()]:
+        for instance in [name for name, one in self._links.items() if not one.link.is_up()]:
             self._lost.append(instance)
             self.drop(instance)
+
+    def _close_left(self) -> None:
+        """Closes the links over earlier channels on which nothing is read any more."""
+        busy = [under_way.connection for under_way in self._reads.values()]
+        for instance, connections in list(self._left.items()):
+            for connection in connections:
+                if connection not in busy:
+                    connection.link.close()
+            kept = [connection for connection in connections if connection in busy]
+            if kept:
+                self._left[instance] = kept
+            else:
+                del self._left[instance]

@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from p2p.backend.instance import InstanceCore
 from p2p.backend.pool import PoolMemory
@@ -10,11 +11,24 @@ from p2p.backend.store import Suspect
 from p2p.wire.context import WireContext
 from p2p.wire.decoders import PEER_REQUESTS
 from p2p.wire.exchange import Outgoing, Sender
-from p2p.wire.messages import PeerRequest
+from p2p.wire.messages import Diagnose, PeerCall
 from p2p.wire.responder import Responder
 
 logger = logging.getLogger(__name__)
 _LONGEST_WAIT_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Callbacks:
+    """Whom the service calls, from its thread.
+
+    Attributes:
+        on_plea: the reading half has work.
+        on_diagnose: somebody asks what was found here; the answer comes late.
+    """
+
+    on_plea: Callable[[], None]
+    on_diagnose: Callable[[Sender], None]
 
 
 class PeerService:
@@ -52,10 +66,10 @@ class PeerService:
         pool: PoolMemory,
         lock: threading.RLock,
         clock: Callable[[], float],
-        on_plea: Callable[[], None],
+        callbacks: "Callbacks",
     ) -> None:
-        """Starts answering; ``on_plea`` is called when the reading half has work."""
-        answers = _Answers(core, pool, lock, clock, on_plea)
+        """Starts answering."""
+        answers = _Answers(core, pool, lock, clock, callbacks)
         self._thread = threading.Thread(
             target=self._run, args=(answers,), name="p2p-peers", daemon=True
         )
@@ -88,16 +102,19 @@ class _Answers:
         pool: PoolMemory,
         lock: threading.RLock,
         clock: Callable[[], float],
-        on_plea: Callable[[], None],
+        callbacks: "Callbacks",
     ) -> None:
-        self._on_plea = on_plea
+        self._callbacks = callbacks
         self._core = core
         self._pool = pool
         self._lock = lock
         self._clock = clock
 
-    def handle(self, sender: Sender, message: PeerRequest) -> Iterable[Outgoing]:
-        """Returns the core's answer."""
+    def handle(self, sender: Sender, message: PeerCall) -> Iterable[Outgoing]:
+        """Returns the core's answer; what is found on the machine takes longer."""
+        if isinstance(message, Diagnose):
+            self._callbacks.on_diagnose(sender)
+            return []
         with self._lock:
             return self._core.handle(sender, message, self._clock())
 
@@ -108,7 +125,7 @@ class _Answers:
             suspects = self._core.take_suspects()
             late = self._core.take_late_answers()
         if self._core.wants_reader:
-            self._on_plea()
+            self._callbacks.on_plea()
         for suspect in suspects:
             self._examine(suspect)
         return late

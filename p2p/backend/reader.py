@@ -230,6 +230,19 @@ class ReaderCore:
         self._greetings.on_unreachable(holder, now_s)
         self._tell_fetches(now_s)
 
+    def is_linked(self, holder: Holder) -> bool:
+        """Returns whether a holder, at this start of its, can be read from."""
+        peer = self.book.get(holder.instance)
+        return (
+            peer is not None
+            and peer.state is PeerState.LINKED
+            and peer.holder.incarnation == holder.incarnation
+        )
+
+    def on_channel_failed(self, instance: str) -> None:
+        """A read failed over one of several channels: the holder may be greeted at once."""
+        self.book.answered_late(instance)
+
     def on_link(self, holder: Holder, problem: str | None, now_s: float) -> None:
         """The channel is connected to a holder, or could not be."""
         if not self.awaits_link(holder):
@@ -256,16 +269,23 @@ class ReaderCore:
         self._settle(fetch, now_s)
         return is_wanted
 
-    def on_read_failed(self, read_id: ReadId, reason: str, now_s: float) -> None:
-        """A read ended badly and has quiesced."""
+    def on_read_failed(
+        self, read_id: ReadId, reason: str, now_s: float, *, is_stale: bool = False
+    ) -> None:
+        """A read ended badly and has quiesced.
+
+        A stale one was under way over an earlier link, and tells nothing of the holder.
+        """
         fetch = self._fetch_by_read.pop(read_id)
-        fetch.on_read_failed(read_id, reason, now_s)
+        fetch.on_read_failed(read_id, reason, now_s, is_stale=is_stale)
         self._settle(fetch, now_s)
 
-    def on_read_broken(self, read_id: ReadId, reason: str, now_s: float) -> None:
+    def on_read_broken(
+        self, read_id: ReadId, reason: str, now_s: float, *, is_stale: bool = False
+    ) -> None:
         """A read ended badly and may still touch memory; `on_quiesced` follows."""
         fetch = self._fetch_by_read[read_id]
-        fetch.on_read_broken(read_id, reason, now_s)
+        fetch.on_read_broken(read_id, reason, now_s, is_stale=is_stale)
         self._settle(fetch, now_s)
 
     def on_quiesced(self, read_id: ReadId) -> None:

@@ -7,7 +7,9 @@ from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
+from p2p.backend.channel_settings import check_channels
 from p2p.backend.engine_device import parse_device
+from p2p.channel.registry import channel_names
 from p2p.config import Settings
 from p2p.errors import ArgumentError, ConfigError
 from p2p.kernels import DeviceKind, DeviceName
@@ -36,8 +38,15 @@ class BackendConfig(Settings, frozen=True, kw_only=True):
             instance may have several ranks: their shards of a chunk lie in one slot. ``device``
             takes memory of ``device``, a GPU that the network can reach: kernels copy and digest
             there, and no byte goes through the host. Untested on hardware.
-        channel: how bytes move: ``nixl``, or ``shm`` where all instances run on one host as one
-            user and in one network namespace.
+        channels: how bytes may move: ``shm`` between instances of one host, one user and one
+            network namespace; ``nixl``; ``tcp``, which needs nothing but a network. The first one
+            that works with a peer is used for it. Empty offers all that can be had here, and takes
+            the fastest that works.
+        channel: the only one that may be used; the same as one name in ``channels``.
+        peer_channels: the same for reading from some peers: lists by the peers' names, or patterns
+            such as ``decode-*``; the first pattern that fits counts.
+        channel_retry_s: a channel that failed with a peer while another one works is tried again
+            after so long, then after twice as long, at last every five minutes.
         budget_s: of a fetch that names none.
         lease_s: longest lease that is granted without renewal.
         lease_bytes_per_reader: most that one reader may borrow at a time.
@@ -69,10 +78,20 @@ class BackendConfig(Settings, frozen=True, kw_only=True):
         rack: label of the rack; peers with the same one are nearer than others.
         keys_dir: folder of CURVE keys; empty leaves the control plane open to everyone.
         key_name: which of the keys is ours; by default the instance's id.
-        nixl_transports: UCX transports that the ``nixl`` channel may use; empty allows all.
+        nixl_plugin: the plugin through which NIXL moves bytes.
+        nixl_transports: UCX transports that the ``nixl`` channel may use, or all but those that
+            are named with ``^``, such as ``^cma``; empty allows all.
         nixl_net_devices: network devices that it may use; empty allows all.
         shm_threads: that copy a piece above 4 MiB on the ``shm`` channel; 0 takes one for every
             processor, at most eight.
+        tcp_port: on which the ``tcp`` channel listens, at the address of ``bind``; 0 takes a free
+            one.
+        tcp_streams: connections of a link on the ``tcp`` channel; 0 takes one for every four
+            processors, at most four.
+        tcp_mbit: most that the ``tcp`` channel sends in a second; its readers share it equally.
+            0 is no limit.
+        tcp_tls_dir: folder with ``cert.pem``, ``key.pem`` and ``ca.pem``, with which the ``tcp``
+            channel encrypts what it moves; empty leaves it in the clear.
     """
 
     SECTION: ClassVar[str] = "backend"
@@ -85,7 +104,10 @@ class BackendConfig(Settings, frozen=True, kw_only=True):
     device: str = "cpu"
     pool_bytes: Annotated[int, msgspec.Meta(ge=1)] = 1 << 30
     pool_memory: Literal["private", "shared", "device"] = "private"
-    channel: str = "nixl"
+    channels: tuple[str, ...] = ()
+    channel: str = ""
+    peer_channels: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
+    channel_retry_s: _Seconds = 5.0
     budget_s: _Seconds = 0.5
     lease_s: _Seconds = 10.0
     lease_bytes_per_reader: Annotated[int, msgspec.Meta(ge=1)] = 1 << 40
@@ -109,9 +131,14 @@ class BackendConfig(Settings, frozen=True, kw_only=True):
     rack: Annotated[str, msgspec.Meta(max_length=256)] = ""
     keys_dir: str = ""
     key_name: str = ""
+    nixl_plugin: str = "UCX"
     nixl_transports: tuple[str, ...] = ()
     nixl_net_devices: tuple[str, ...] = ()
     shm_threads: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0
+    tcp_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
+    tcp_streams: Annotated[int, msgspec.Meta(ge=0, le=16)] = 0
+    tcp_mbit: Annotated[int, msgspec.Meta(ge=0, le=10_000_000)] = 0
+    tcp_tls_dir: str = ""
 
     def check(self) -> None:
         """Raises `ConfigError` for values that types alone cannot refuse."""
@@ -124,8 +151,20 @@ class BackendConfig(Settings, frozen=True, kw_only=True):
             raise ConfigError("backend.keys_dir", self.keys_dir, "is no folder")
         if self.key_name and not self.keys_dir:
             raise ConfigError("backend.key_name", self.key_name, "needs keys_dir")
-
+        check_channels(self.channels, self.channel, self.peer_channels)
         _check_pool_place(self)
+
+    @property
+    def named_channels(self) -> tuple[str, ...]:
+        """The channels that the user named, in order; empty leaves the choice open."""
+        return (self.channel,) if self.channel else self.channels
+
+    @property
+    def possible_channels(self) -> tuple[str, ...]:
+        """The channels that are named, or all that reach the pool's memory."""
+        if self.named_channels:
+            return self.named_channels
+        return ("nixl",) if self.pool_memory == "device" else channel_names()
 
     def filled(self) -> "BackendConfig":
         """Returns the settings with what is left open taken from this machine."""
@@ -149,9 +188,10 @@ def _check_pool_place(config: BackendConfig) -> None:
     if parse_device(config.device).torch_type != "cuda":
         reason = f"needs a GPU; backend.device is {config.device}"
         raise ConfigError("backend.pool_memory", "device", reason)
-    if config.channel != "nixl":
-        reason = f"the {config.channel} channel reads host memory: leave the pool there"
-        raise ConfigError("backend.pool_memory", "device", reason)
+    for name in config.named_channels:
+        if name != "nixl":
+            reason = f"the {name} channel reads host memory: leave the pool there"
+            raise ConfigError("backend.pool_memory", "device", reason)
 
 
 def check_layout(config: BackendConfig, layout: Layout) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from p2p.agent.nixl_config import NixlConfig
 from p2p.channel.base import Channel, ChannelName
 from p2p.channel.shm.settings import ShmConfig
+from p2p.channel.tcp.settings import TcpConfig
 from p2p.errors import ConfigError
 from p2p.regions import Region
 
@@ -17,10 +18,12 @@ class ChannelSettings:
     Attributes:
         nixl: settings of the ``nixl`` channel.
         shm: settings of the ``shm`` channel.
+        tcp: settings of the ``tcp`` channel.
     """
 
     nixl: NixlConfig = field(default_factory=NixlConfig)
     shm: ShmConfig = field(default_factory=ShmConfig)
+    tcp: TcpConfig = field(default_factory=TcpConfig)
 
 
 def open_channel(name: str, region: Region, settings: ChannelSettings) -> Channel:
@@ -55,7 +58,14 @@ def _open_shm(region: Region, settings: ChannelSettings) -> Channel:
     return ShmChannel(region, settings.shm)
 
 
+def _open_tcp(region: Region, settings: ChannelSettings) -> Channel:
+    from p2p.channel.tcp.channel import TcpChannel  # noqa: PLC0415  loaded only when chosen
+
+    return TcpChannel(region, settings.tcp)
+
+
 _CREATORS: Mapping[ChannelName, Callable[[Region, ChannelSettings], Channel]] = {
-    ChannelName("nixl"): _open_nixl,
     ChannelName("shm"): _open_shm,
+    ChannelName("nixl"): _open_nixl,
+    ChannelName("tcp"): _open_tcp,
 }

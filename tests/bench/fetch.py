@@ -57,6 +57,7 @@ def make_backend(
         controller=controller,
         instance=name,
         pool_bytes=2 * num_chunks * layout.chunk_bytes,
+        channel="nixl",
         ahead_bytes=ahead_bytes,
     )
     return P2PBackend.start(config, layout)

@@ -56,6 +56,7 @@ def config(controller: str, instance: str) -> BackendConfig:
         namespace=NAMESPACE,
         controller=controller,
         instance=instance,
+        channel="nixl",
         pool_bytes=NUM_KEYS * LAYOUT.chunk_bytes,
     )
 

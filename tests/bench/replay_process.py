@@ -167,6 +167,7 @@ def main(share: Share) -> None:
         controller=share.controller,
         instance=share.instance,
         pool_bytes=share.num_slots * LAYOUT.chunk_bytes,
+        channel="nixl",
         keep=share.keep,
     )
     with P2PBackend.start(config, LAYOUT) as backend:

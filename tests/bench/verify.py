@@ -45,6 +45,7 @@ def start(controller: str, name: str, verify: Literal["always", "sample", "off"]
         controller=controller,
         instance=name,
         pool_bytes=NUM_CHUNKS * LAYOUT.chunk_bytes,
+        channel="nixl",
         verify=verify,
     )
     return P2PBackend.start(config, LAYOUT)

@@ -33,7 +33,7 @@ def channel() -> str:
     return "nixl"
 
 
-OVER_BOTH = pytest.mark.parametrize("channel", ["nixl", "shm"])
+OVER_ALL = pytest.mark.parametrize("channel", ["nixl", "shm", "tcp"])
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def is_content(result: FetchResult, *seeds: int) -> bool:
     )
 
 
-@OVER_BOTH
+@OVER_ALL
 def test_chunks_are_read_from_a_holders_memory(controller, reader, channel):
     with HolderProcess(controller.address, "a", 1, NUM_CHUNKS, channel):
         hit = reader.locate(KEYS)
@@ -64,7 +64,10 @@ def test_chunks_are_read_from_a_holders_memory(controller, reader, channel):
             (source,) = result.sources
             assert (source.instance, source.num_chunks) == ("a", NUM_CHUNKS)
             assert source.channel == channel
-            assert source.transport in {"nixl": {"cma", "tcp"}, "shm": {"shm"}}[channel]
+            assert (
+                source.transport
+                in {"nixl": {"cma", "tcp"}, "shm": {"shm"}, "tcp": {"tcp"}}[channel]
+            )
         with reader.fetch(KEYS, budget_s=10) as again:
             assert (again.num_local, again.num_bytes) == (NUM_CHUNKS, 0)
 
@@ -107,7 +110,7 @@ def hooked(
         yield backend, hook
 
 
-@OVER_BOTH
+@OVER_ALL
 def test_a_fetch_goes_on_at_the_next_holder_when_one_is_killed_in_the_middle(
     controller, hooked, channel
 ):
@@ -126,7 +129,7 @@ def test_a_fetch_goes_on_at_the_next_holder_when_one_is_killed_in_the_middle(
         assert backend.counters()["slots_quarantined"] == 0
 
 
-@OVER_BOTH
+@OVER_ALL
 def test_the_verified_prefix_is_delivered_when_the_only_holder_is_killed(
     controller, hooked, channel
 ):

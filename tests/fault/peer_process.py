@@ -68,6 +68,7 @@ class PeerSettings(msgspec.Struct, frozen=True):
             quarantine_s=self.quarantine_s,
             host=self.host,
             rack=self.host,
+            channel="nixl",
             nixl_transports=self.transports,
             nixl_net_devices=self.devices,
             links_ahead=0,  # faults are to meet first contacts, too

@@ -115,6 +115,7 @@ def main(text: str) -> None:
         instance=settings.instance,
         pool_bytes=NUM_SLOTS * LAYOUT.chunk_bytes,
         quarantine_s=1.0,
+        channel="nixl",
         nixl_transports=settings.transports,
     )
     with P2PBackend.start(config, LAYOUT) as backend:

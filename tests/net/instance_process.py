@@ -1,7 +1,7 @@
-"""An instance in a process on a `Host`, over NIXL's TCP transport, driven by lines of JSON.
+"""An instance in a process on a `Host`, by default over NIXL's TCP transport, driven by JSON lines.
 
-Run as ``python instance_process.py CONTROLLER INSTANCE ADDRESS NUM_CHUNKS [WINDOW_BYTES]``. Orders
-name a prompt and its length in chunks; what a prompt holds, everybody can compute.
+Run as ``python instance_process.py CONTROLLER INSTANCE ADDRESS NUM_CHUNKS WINDOW_BYTES CHANNEL``.
+Orders name a prompt and its length in chunks; what a prompt holds, everybody can compute.
 """
 
 import json
@@ -50,6 +50,7 @@ class Fetched(TypedDict):
         num_equal: how many of them are, byte by byte, what was stored.
         reason: why there are not more.
         chunks_by_holder: what each holder contributed.
+        channel_by_holder: over which channel and transport.
     """
 
     seconds: float
@@ -58,6 +59,7 @@ class Fetched(TypedDict):
     num_equal: int
     reason: str
     chunks_by_holder: dict[str, int]
+    channel_by_holder: dict[str, str]
 
 
 class Answer(TypedDict):
@@ -75,10 +77,18 @@ class InstanceProcess:
         controller: its address.
         num_chunks: room in its pool.
         window_bytes: see `BackendConfig`; 0 leaves the default.
+        channel: see `BackendConfig`; empty leaves the choice open.
     """
 
-    def __init__(self, host: Host, controller: str, num_chunks: int, window_bytes: int = 0) -> None:
-        words = [controller, host.name, host.address, str(num_chunks), str(window_bytes)]
+    def __init__(
+        self,
+        host: Host,
+        controller: str,
+        num_chunks: int,
+        window_bytes: int = 0,
+        channel: str = "nixl",
+    ) -> None:
+        words = [controller, host.name, host.address, str(num_chunks), str(window_bytes), channel]
         self.host = host
         self._heard = b""
         self.process = host.popen(
@@ -202,6 +212,9 @@ def _outcome(result: FetchResult, prompt: str, num_chunks: int) -> Fetched:
         num_equal=sum(bool(np.array_equal(chunk, content)) for chunk, content in pairs),
         reason=f"{result.reason.value} {result.detail}".strip(),
         chunks_by_holder={tally.instance: tally.num_chunks for tally in result.sources},
+        channel_by_holder={
+            source.instance: f"{source.channel}/{source.transport}" for source in result.sources
+        },
     )
 
 
@@ -222,16 +235,18 @@ def _obey(backend: P2PBackend, halves: _Halves, order: Order) -> Fetched | None:
     return None
 
 
-def main(controller: str, instance: str, address: str, num_chunks: int, window_bytes: int) -> None:
+def main(words: list[str]) -> None:
     """Starts an instance and obeys until the end."""
+    controller, instance, address, num_chunks, window_bytes, channel = words
     config = BackendConfig(
         namespace=NAMESPACE,
         controller=controller,
         instance=instance,
         bind=f"tcp://{address}:{PORT}",
         host=instance,
-        pool_bytes=num_chunks * LAYOUT.chunk_bytes,
-        window_bytes=window_bytes or BackendConfig(namespace=NAMESPACE).window_bytes,
+        pool_bytes=int(num_chunks) * LAYOUT.chunk_bytes,
+        window_bytes=int(window_bytes) or BackendConfig(namespace=NAMESPACE).window_bytes,
+        channel=channel,
         nixl_transports=("tcp",),
         nixl_net_devices=("eth0",),
     )
@@ -248,4 +263,4 @@ def main(controller: str, instance: str, address: str, num_chunks: int, window_b
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))
+    main(sys.argv[1:])

@@ -10,6 +10,7 @@ from p2p.wire.codec import ONE_WAY
 from p2p.wire.decoders import CONTROLLER_REPLIES, PEER_REQUESTS
 from p2p.wire.exchange import Outgoing, Sender
 from p2p.wire.messages import (
+    Diagnose,
     Hello,
     LeaseRenew,
     LeaseRenewed,
@@ -106,6 +107,8 @@ class PeerService:
         """Returns the core's answers."""
         core, now_s = self._instance.core, self._instance.now_s()
         message = PEER_REQUESTS.decode(body)
+        if isinstance(message, Diagnose):
+            return []  # of machines, of which there are none here
         answers = core.handle(sender, message, now_s)
         if isinstance(message, Hello) and isinstance(answers[0].message, Welcome):
             newest = self.newest_reader.get(message.instance, 0)

@@ -26,25 +26,25 @@ ALLOWED = {
     ("BondThread._log", "uses BondState"): "chooses a log level",
     ("ControllerServer._handle_now", "branches on count"): "which handlings are timed",
     ("ControllerServer.handle", "branches on is_full"): "in what order, see Backlog",
-    ("Dialer._matching_offer", "branches on channel"): "a link needs its own kind",
     ("FetchEngine._on_read_end", "branches on roots"): "digests, if a lane made any",
     ("FetchEngine._on_dialled", "branches on holder"): "passes on what the reader says",
     ("Lane._on_piece", "branches on keys"): "without keys there is nothing to digest",
     ("Lanes.submit", "branches on num_bytes"): "the lane with the least to do",
     ("_LaneThread._tell", "branches on orders"): "its own queue",
+    ("Links.attach", "branches on channel"): "a channel ends its own earlier link",
     ("PeerLines._line", "branches on holder"): "one socket for each start",
     ("PeerLines._line", "branches on incarnation"): "one socket for each start",
     ("_is_same_start", "branches on incarnation"): "one socket for each start",
     ("_is_same_start", "branches on public_key"): "one socket for each start",
     ("identity_of", "makes a RankEndpoint"): "from settings, before anything runs",
     ("identity_of", "makes a Register"): "from settings, before anything runs",
-    ("pool_of", "branches on channel"): "which memory a channel needs",
-    ("_leases_of", "makes a ListLeases"): "a person's question, passed on over HTTP",
+    ("run", "makes a Diagnose"): "a person's question, passed on",
     ("Responder._decode", "makes a Refusal"): "no core sees what is no message",
     ("Responder._decode", "uses RefusalCode"): "no core sees what is no message",
 }
 CORES = {"_core", "_reader", "core", "leases", "membership", "reader"}
 REPORTS = {
+    "book",
     "count",
     "epoch",
     "fetches",
@@ -52,15 +52,18 @@ REPORTS = {
     "has_late_answers",
     "instance",
     "is_idle",
+    "is_linked",
     "is_shutting_down",
     "is_watched",
+    "on_channel_failed",
     "pleas",
     "refusal",
     "shut_down",
     "state",
     "times",
     "wants_reader",
-}  # for logs and metrics, the end of a process, or to skip a call that would do nothing
+}  # for logs and metrics, the end of a process, or to skip a call that would do nothing; simulated
+#  pairs have one channel: what follows a failed one is what follows an answer that comes late
 
 
 def _shells() -> list[Path]:

@@ -22,3 +22,21 @@ def test_nixl_is_known_and_its_settings_reach_ucx():
     assert options["NET_DEVICES"] == "eth0"
     assert options["TCP_USER_TIMEOUT"] == "5s"
     assert config.plugin_options() == {"split_batch_size": "1024", "num_threads": "2"}
+
+
+def test_transports_are_forced_or_excluded_by_name():
+    assert NixlConfig(transports=("^cma", "^tcp")).ucx_options()["TLS"] == "^cma,tcp"
+    assert "TLS" not in NixlConfig().ucx_options()
+
+
+@pytest.mark.parametrize(
+    ("transports", "value"), [(("smoke",), "smoke"), (("^cma", "tcp"), "^cma,tcp"), (("",), "")]
+)
+def test_transports_that_ucx_would_ignore_are_refused_by_value(transports, value):
+    with pytest.raises(ConfigError) as caught:
+        NixlConfig(transports=transports)
+    assert (caught.value.key, caught.value.value) == ("nixl.transports", value)
+
+
+def test_other_plugins_get_none_of_ucxs_options():
+    assert NixlConfig(plugin="LIBFABRIC", num_threads=2).plugin_options() == {}

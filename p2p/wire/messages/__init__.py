@@ -25,10 +25,25 @@ from p2p.wire.messages.base import (
     Epoch,
     Incarnation,
     LeaseToken,
+    MeasuredRate,
     Message,
+    ProcessPlace,
     RankOffer,
     Refusal,
     RefusalCode,
+)
+from p2p.wire.messages.diagnosis import (
+    MAX_PAIRS,
+    ChannelState,
+    ChannelView,
+    DeviceView,
+    Diagnose,
+    Diagnosis,
+    KernelView,
+    LimitView,
+    NicView,
+    OwnChannel,
+    PairView,
 )
 from p2p.wire.messages.directory import (
     MAX_PAGES_UNDER_WAY,
@@ -171,8 +186,17 @@ ControllerReply = (
 PeerRequest = (
     Hello | LeaseRequest | LeaseRenew | LeaseRelease | ReportMismatch | ListLeases | TakeOver
 )
+PeerCall = PeerRequest | Diagnose  # the machine is asked, and not the state of the instance
 PeerReply = (
-    Refusal | Done | Welcome | LeaseGranted | LeaseBusy | LeaseRenewed | LeaseList | TakenOver
+    Refusal
+    | Done
+    | Welcome
+    | LeaseGranted
+    | LeaseBusy
+    | LeaseRenewed
+    | LeaseList
+    | TakenOver
+    | Diagnosis
 )
 
 
@@ -183,11 +207,14 @@ __all__ = [
     "MAX_OPERATION_KEYS",
     "MAX_ORDERS",
     "MAX_PAGES_UNDER_WAY",
+    "MAX_PAIRS",
     "MAX_REPORTS",
     "MAX_TROUBLES",
     "PROTOCOL_VERSION",
     "AnyChange",
     "ChannelOffer",
+    "ChannelState",
+    "ChannelView",
     "Clear",
     "Cleared",
     "ControllerMetrics",
@@ -197,6 +224,9 @@ __all__ = [
     "CopyEntries",
     "Deed",
     "Deregister",
+    "DeviceView",
+    "Diagnose",
+    "Diagnosis",
     "DirectoryChanges",
     "Done",
     "Drain",
@@ -229,6 +259,7 @@ __all__ = [
     "InstanceList",
     "InstanceReport",
     "InstanceView",
+    "KernelView",
     "LeaseBusy",
     "LeaseGranted",
     "LeaseList",
@@ -240,12 +271,14 @@ __all__ = [
     "LeaseView",
     "Left",
     "LeftReason",
+    "LimitView",
     "ListInstances",
     "ListLeases",
     "ListPeers",
     "ListRequests",
     "Locate",
     "Located",
+    "MeasuredRate",
     "MemberHeard",
     "MemberLost",
     "MemberSeen",
@@ -253,16 +286,21 @@ __all__ = [
     "Move",
     "Moved",
     "NamespaceMetrics",
+    "NicView",
     "OperationReply",
     "OperationRequest",
     "Order",
     "OrderResult",
+    "OwnChannel",
+    "PairView",
+    "PeerCall",
     "PeerList",
     "PeerReply",
     "PeerRequest",
     "Pin",
     "PinKeys",
     "Pinned",
+    "ProcessPlace",
     "RankEndpoint",
     "RankOffer",
     "Refusal",

@@ -30,6 +30,34 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_
     """Base of all messages; the tag is the struct's name."""
 
 
+class MeasuredRate(msgspec.Struct, frozen=True, kw_only=True):
+    """What somebody's reads over a channel have brought at best lately.
+
+    Attributes:
+        is_near: from peers on the same host; else from others.
+        bytes_per_s: over all links to one peer.
+    """
+
+    is_near: bool
+    bytes_per_s: Unsigned
+
+
+class ProcessPlace(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a process runs: what decides whether the kernel copies between two of them.
+
+    Attributes:
+        boot: the host's boot id.
+        pid_namespace: in which the kernel names it.
+        network_namespace: in which its sockets are.
+        user: under whom.
+    """
+
+    boot: Annotated[str, msgspec.Meta(max_length=128)]
+    pid_namespace: Annotated[str, msgspec.Meta(max_length=128)]
+    network_namespace: Annotated[str, msgspec.Meta(max_length=128)]
+    user: Unsigned
+
+
 class ChannelOffer(msgspec.Struct, frozen=True, kw_only=True):
     """What a rank tells a peer so that the peer can connect to it.
 
@@ -37,18 +65,25 @@ class ChannelOffer(msgspec.Struct, frozen=True, kw_only=True):
         channel: name of the channel, such as ``nixl``.
         metadata: the channel's own bytes, opaque to everyone else.
         region: the memory that is served.
+        measured: what whoever offers it has read over it.
     """
 
     channel: Annotated[str, msgspec.Meta(min_length=1, max_length=32)]
     metadata: Annotated[bytes, msgspec.Meta(max_length=1 << 20)]
     region: Region
+    measured: Annotated[tuple[MeasuredRate, ...], msgspec.Meta(max_length=4)] = ()
 
 
 class RankOffer(msgspec.Struct, frozen=True, kw_only=True):
-    """One rank's channels, best first."""
+    """One rank's channels, best first.
+
+    Attributes:
+        place: where it runs.
+    """
 
     rank: Annotated[int, msgspec.Meta(ge=0, le=1 << 16)]
     channels: Annotated[tuple[ChannelOffer, ...], msgspec.Meta(min_length=1, max_length=16)]
+    place: ProcessPlace | None = None
 
 
 class RefusalCode(Enum):

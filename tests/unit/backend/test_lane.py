@@ -7,7 +7,8 @@ from p2p.backend.actions import Read, ReadId
 from p2p.backend.lane import Lane, LinkLost, Quiesced
 from p2p.backend.links import Links, ReadEnd
 from p2p.backend.pool import Pool
-from p2p.channel.fake import FakeChannel, FakeNetwork, Pace
+from p2p.channel.channels import Channels
+from p2p.channel.fake import FAKE, FakeChannel, FakeNetwork, Pace
 from p2p.kernels import chunk_digest
 from p2p.keys import chunk_keys
 from p2p.layout import Layout
@@ -30,9 +31,10 @@ class Bench:
         self.holder = FakeChannel(self.network, "them", self.theirs.region)
         self.now_s = 0.0
         self.events: list[object] = []
-        self.links = Links(self.channel, lambda: self.now_s, quarantine_s=5.0)
+        self.channels = Channels({FAKE: self.channel})
+        self.links = Links(self.channels, lambda: self.now_s, quarantine_s=5.0)
         self.lane = Lane(self.links, self.ours, self.events.append, lambda: self.now_s)
-        self.links.attach(self.channel.dial("a", self.holder.offer(), 1.0))
+        self.links.attach(self.channels.dial("a", self.holder.offer(), 1.0))
 
     def read(self, number: int = 1, wanted: int = 100) -> None:
         """Reads all chunks, wanted for so many looks."""

@@ -7,7 +7,7 @@ import pytest
 
 from p2p.backend import BackendConfig, P2PBackend
 from p2p.config import load_settings
-from p2p.errors import ConfigError
+from p2p.errors import ConfigError, PluginMissingError
 from p2p.keys import Namespace
 from p2p.layout import Layout
 
@@ -28,7 +28,19 @@ def config(**changes: object) -> BackendConfig:
         ({"pool_bytes": 100}, "backend.pool_bytes", 100),
         ({"pool_bytes": -1}, "backend.pool_bytes", -1),
         ({"pool_bytes": 1 << 50}, "pool_bytes", None),
-        ({"channel": "pigeon"}, "channel", "pigeon"),
+        ({"channel": "pigeon"}, "backend.channel", "pigeon"),
+        ({"channels": ("shm", "pigeon")}, "backend.channels", "pigeon"),
+        ({"channels": ("shm", "shm")}, "backend.channels", "shm"),
+        ({"channels": ("shm",), "channel": "nixl"}, "backend.channel", "nixl"),
+        ({"peer_channels": {"a*": ("pigeon",)}}, "backend.peer_channels.a*", "pigeon"),
+        ({"peer_channels": {"a": ()}}, "backend.peer_channels.a", []),
+        (
+            {"channels": ("shm",), "peer_channels": {"a": ("nixl",)}},
+            "backend.peer_channels.a",
+            "nixl",
+        ),
+        ({"channel_retry_s": 0.0}, "backend.channel_retry_s", 0.0),
+        ({"nixl_transports": ("smoke",)}, "nixl.transports", "smoke"),
         ({"budget_s": 0.0}, "backend.budget_s", 0.0),
         ({"keys_dir": "/nowhere"}, "backend.keys_dir", "/nowhere"),
         ({"device": "gpu"}, "backend.device", "gpu"),
@@ -63,6 +75,21 @@ def test_a_port_in_use_is_named():
         address = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(ConfigError, match=r"backend\.bind.*in use"):
             P2PBackend.start(config(bind=address), LAYOUT)
+
+
+def test_a_plugin_that_nixl_lacks_is_an_error_that_lists_those_there():
+    with pytest.raises(PluginMissingError, match=r"no plugin PIGEON, only \[.*'UCX'.*\]"):
+        P2PBackend.start(config(nixl_plugin="PIGEON"), LAYOUT)
+
+
+def test_peers_and_their_channels_can_be_set_in_the_environment():
+    environ = {
+        "P2P_BACKEND_PEER_CHANNELS": '{"decode-*": ["nixl"]}',
+        "P2P_BACKEND_CHANNELS": "nixl",
+    }
+    loaded = load_settings(BackendConfig, environ=environ, overrides={"namespace": NAMESPACE})
+    assert loaded.peer_channels == {"decode-*": ("nixl",)}
+    assert loaded.named_channels == ("nixl",)
 
 
 def test_an_unknown_key_is_named_with_its_value():

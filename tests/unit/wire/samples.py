@@ -294,7 +294,8 @@ CONTROLLER_REPLIES: tuple[wire.ControllerReply, ...] = (
     wire.Moved(reports=REPORTS),
     wire.Drained(reports=REPORTS),
 )
-PEER_REQUESTS: tuple[wire.PeerRequest, ...] = (
+PEER_REQUESTS: tuple[wire.PeerCall, ...] = (
+    wire.Diagnose(),
     wire.Hello(instance="p", incarnation=3, namespace=NAMESPACE, layout=LAYOUT, ranks=RANKS),
     wire.LeaseRequest(
         instance="p",
@@ -327,7 +328,39 @@ PEER_REQUESTS: tuple[wire.PeerRequest, ...] = (
         tenant="acme",
     ),
 )
+PLACE = wire.ProcessPlace(boot="b", pid_namespace="pid:[1]", network_namespace="net:[2]", user=1000)
 PEER_REPLIES: tuple[wire.PeerReply, ...] = (
+    wire.Diagnosis(
+        instance="q",
+        incarnation=4,
+        version="0.1.0",
+        host="h",
+        place=PLACE,
+        devices=(wire.DeviceView(kind="cuda", name="none", state="no /dev/nvidia0"),),
+        nics=(wire.NicView(name="eth0", kind="ethernet", has_carrier=True, mbit_per_s=25_000),),
+        limits=(wire.LimitView(name="ulimit -l", found="64 KiB", fault="little", advice="more"),),
+        channels=(wire.OwnChannel(channel="nixl", is_open=False, detail="not installed"),),
+        kernels=(wire.KernelView(device="cpu", implementation="numpy", choice="gather"),),
+        pairs=(
+            wire.PairView(
+                instance="r",
+                is_near=True,
+                channel="shm",
+                transport="shm",
+                latency_ns=900,
+                bytes_per_s=7_000_000_000,
+                channels=(
+                    wire.ChannelView(channel="shm", state=wire.ChannelState.USED),
+                    wire.ChannelView(
+                        channel="nixl",
+                        state=wire.ChannelState.DEMOTED,
+                        reason="nixl: r: transfer failed",
+                        retry_ms=4000,
+                    ),
+                ),
+            ),
+        ),
+    ),
     wire.Welcome(instance="q", incarnation=4, ranks=RANKS),
     wire.LeaseGranted(
         token=1,

@@ -25,7 +25,7 @@ REQUESTS: BodyDecoder[wire.ControllerRequest] = BodyDecoder(wire.ControllerReque
 UNIONS = (
     (wire.ControllerRequest, samples.CONTROLLER_REQUESTS),
     (wire.ControllerReply, samples.CONTROLLER_REPLIES),
-    (wire.PeerRequest, samples.PEER_REQUESTS),
+    (wire.PeerCall, samples.PEER_REQUESTS),
     (wire.PeerReply, samples.PEER_REPLIES),
 )
 EVERY = [(union, message) for union, group in UNIONS for message in group]
