@@ -112,3 +112,14 @@ examples:
   p2p-controller leases
   p2p-controller leases --instance prefill-2 --json | jq '.leases_by_holder'
 """
+DOCTOR = """\
+Asks every instance that the controller knows what it found on its machine (devices, network,
+limits, channels, kernels), and which channel serves each peer that it has read from, with the
+latency and the bandwidth that were measured, and why no better channel does. Then says what to
+change. Exit code 1 if something is broken. What never ran on the hardware it is for is marked.
+
+examples:
+  p2p-controller doctor
+  p2p-controller doctor --instance decode-3
+  p2p-controller doctor --json | jq '.advice[] | select(.level == "broken")'
+"""

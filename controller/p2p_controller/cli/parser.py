@@ -70,6 +70,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     commands.add_asking("instances", "Which instances are known, and what they hold.")
     leases = commands.add_asking("leases", "What every instance lends, and to whom.", texts.LEASES)
     leases.add_argument("--instance", default="", metavar="INSTANCE", help="only this one's")
+    doctor = commands.add_asking(
+        "doctor", "What the instances found, how they are connected, what to change.", texts.DOCTOR
+    )
+    doctor.add_argument("--instance", default="", metavar="INSTANCE", help="only this one")
     _add_locate(commands)
     _add_explain(commands)
     _add_requests(commands)
