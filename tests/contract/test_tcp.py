@@ -14,6 +14,8 @@ import msgspec
 import numpy as np
 import pytest
 
+from p2p.backend.assembly import channel_of, pool_of
+from p2p.backend.settings import BackendConfig
 from p2p.channel.base import Channel, ChannelOffer, TransferState
 from p2p.channel.tcp import Access, TcpChannel, TcpConfig, tls_files_in
 from p2p.channel.tcp.frames import HEADER_BYTES, Header, Kind, decode, encode
@@ -29,8 +31,10 @@ from p2p.errors import (
     PeerRefusedError,
     PeerUnreachableError,
 )
+from p2p.keys import Namespace
+from p2p.layout import Layout
 from p2p.regions import MemoryKind, Region, Segment
-from p2p.wire.curve import load_keys, make_keys
+from p2p.wire.curve import load_keys, make_keys, raw_key
 from tests.contract.blocks import BIG, SMALL, STRIDED, Blocks
 from tests.contract.tcp_harness import PARALLEL, WRITABLE, TcpHarness
 from tests.contract.transfers import TIMEOUT_S, finish, finish_well, wait_quiesced
@@ -228,6 +232,27 @@ def test_device_memory_is_refused():
     region = Region((Segment(4096, 4096, 4096),), 4, MemoryKind.VRAM)
     with pytest.raises(ArgumentError, match="VRAM"):
         TcpChannel(region)
+
+
+def test_the_settings_of_an_instance_reach_the_channel(tmp_path):
+    make_keys(tmp_path, ["controller", "us"])
+    keys = load_keys(str(tmp_path), "us")
+    layout = Layout(4, 2, 64, "bfloat16", block_tokens=16, chunk_tokens=64)
+    namespace = Namespace("test", "0" * 32, "bfloat16")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+    config = BackendConfig(namespace=namespace, channel="tcp", tcp_port=port, pool_bytes=1 << 20)
+    addresses = "tcp://0.0.0.0:1", "tcp://127.0.0.2:1"
+    channel = channel_of(config, pool_of(config, layout), keys, addresses)
+    target = target_of(channel.offer())
+    assert (target.host, target.port, target.is_tls) == ("127.0.0.2", port, False)
+    assert target.key == raw_key(keys.public)
+    link = channel.connect("self", channel.offer(), TIMEOUT_S)
+    finish_well(link.read([0], [1]))
+    channel.close()
+    bad = msgspec.structs.replace(config, tcp_tls_dir=str(tmp_path))
+    with pytest.raises(ConfigError, match=r"backend\.tcp_tls_dir"):
+        channel_of(bad, pool_of(config, layout), keys, addresses)
 
 
 # Lies
