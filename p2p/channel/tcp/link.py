@@ -10,7 +10,7 @@ from p2p.channel.indexes import checked_pair
 from p2p.channel.tcp import frames
 from p2p.channel.tcp.frames import Header, Kind
 from p2p.channel.tcp.pipe import Pipe
-from p2p.channel.tcp.spans import PIECE_BYTES, Parcel, Views, parcels
+from p2p.channel.tcp.spans import PIECE_BYTES, Parcel, Views, encode_spans, parcels
 from p2p.channel.tcp.stream import Job, Stream
 from p2p.channel.tcp.transfer import TcpTransfer
 from p2p.errors import LinkDownError, PeerRefusedError
@@ -155,7 +155,7 @@ class TcpLink:
 
     def _job(self, transfer: TcpTransfer, kind: Kind, parcel: Parcel) -> Job:
         header = Header(kind, next(self._numbers), parcel.num_bytes, len(parcel.theirs))
-        request = frames.encode(header, parcel.theirs.tobytes())
+        request = frames.encode(header, encode_spans(parcel.theirs))
         return Job(transfer, header, request, self._ours.views.of(parcel.ours))
 
 

@@ -6,6 +6,8 @@ region's probe as one more, with one block. Pure arithmetic.
 """
 
 import ctypes
+import itertools
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -22,14 +24,17 @@ SPAN = np.dtype([("segment", "<u4"), ("length", "<u4"), ("offset", "<u8")])
 Indexes = npt.NDArray[np.int32]
 Numbers = npt.NDArray[np.int64]
 Spans = npt.NDArray[np.void]
+Span = tuple[int, int, int]  # segment, length, offset
+_FEW = 64  # up to here Python is faster than NumPy
+_PACKED = struct.Struct("<IIQ")
 
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
     """What one request moves: spans of ours and as many of the peer's, pairwise of one length."""
 
-    ours: Spans
-    theirs: Spans
+    ours: list[Span]
+    theirs: list[Span]
     num_bytes: int
 
 
@@ -43,15 +48,20 @@ def parcels(
         blocks: ours and the peer's, as many of each, at least one.
         parcel_bytes: at least `PIECE_BYTES`.
     """
-    ours, theirs = _spans(regions, blocks)
-    ends = np.cumsum(ours["length"], dtype=np.int64)
-    start = 0
-    while start < len(ours):
-        begun = int(ends[start - 1]) if start else 0
-        stop = int(np.searchsorted(ends, begun + parcel_bytes, "right"))
-        stop = min(stop, start + MAX_SPANS)
-        yield Parcel(ours[start:stop], theirs[start:stop], int(ends[stop - 1]) - begun)
-        start = stop
+    few = len(blocks[0]) * len(regions[0].segments) <= _FEW
+    ours, theirs = (_few_spans if few else _many_spans)(regions, blocks)
+    start = num_bytes = 0
+    for stop, (_, length, _) in enumerate(ours):
+        if num_bytes + length > parcel_bytes or stop - start == MAX_SPANS:
+            yield Parcel(ours[start:stop], theirs[start:stop], num_bytes)
+            start, num_bytes = stop, 0
+        num_bytes += length
+    yield Parcel(ours[start:], theirs[start:], num_bytes)
+
+
+def encode_spans(spans: list[Span]) -> bytes:
+    """Returns spans as they travel."""
+    return b"".join(itertools.starmap(_PACKED.pack, spans))
 
 
 def decode_spans(peer: str, content: bytes) -> Spans:
@@ -76,10 +86,11 @@ class Bounds:
         if region.probe is not None:
             strides, lengths = [*strides, PROBE_BYTES], [*lengths, PROBE_BYTES]
             counts = [*counts, 1]
-        self._num_segments = len(strides)
+        ends = [stride * count for stride, count in zip(strides, counts, strict=True)]
+        self._segments = list(zip(strides, lengths, ends, strict=True))
         self._stride = np.array(strides, np.uint64)
         self._length = np.array(lengths, np.uint64)
-        self._end = self._stride * np.array(counts, np.uint64)
+        self._end = np.array(ends, np.uint64)
         self._is_dense = self._stride == self._length
 
     def check(self, peer: str, spans: Spans) -> None:
@@ -88,18 +99,31 @@ class Bounds:
         Raises:
             ProtocolError: a span does not; names its field.
         """
-        if int(spans["segment"].max()) >= self._num_segments:
-            raise ProtocolError(f"{peer}: span.segment: there are {self._num_segments}")
+        if len(spans) <= _FEW:
+            for span in spans.tolist():
+                self._check_one(peer, *span)
+            return
+        if int(spans["segment"].max()) >= len(self._segments):
+            raise _wrong(peer, "segment", f"there are {len(self._segments)}")
         if not (spans["length"].all() and int(spans["length"].max()) <= PIECE_BYTES):
-            raise ProtocolError(f"{peer}: span.length: must be from 1 to {PIECE_BYTES}")
+            raise _wrong(peer, "length", f"must be from 1 to {PIECE_BYTES}")
         number = spans["segment"]
         offset, length = spans["offset"], spans["length"].astype(np.uint64)
         end = self._end[number]
-        # both sides are below 2**63, so that nothing wraps
         is_inside = (offset < end) & (length <= end - np.minimum(offset, end))
         within = offset % self._stride[number] + length <= self._length[number]
         if not (is_inside & (within | self._is_dense[number])).all():
-            raise ProtocolError(f"{peer}: span.offset: lies outside of the region's blocks")
+            raise _wrong(peer, "offset", "lies outside of the region's blocks")
+
+    def _check_one(self, peer: str, segment: int, length: int, offset: int) -> None:
+        if segment >= len(self._segments):
+            raise _wrong(peer, "segment", f"there are {len(self._segments)}, not {segment}")
+        if not 1 <= length <= PIECE_BYTES:
+            raise _wrong(peer, "length", f"{length} is not from 1 to {PIECE_BYTES}")
+        stride, block, end = self._segments[segment]
+        is_dense = stride == block
+        if offset + length > end or not (is_dense or offset % stride + length <= block):
+            raise _wrong(peer, "offset", f"{offset} lies outside of the region's blocks")
 
 
 class Views:
@@ -122,17 +146,48 @@ class Views:
             probe = (ctypes.c_ubyte * PROBE_BYTES).from_address(region.probe.base)
             self._segments.append(memoryview(probe).cast("B"))
 
-    def of(self, spans: Spans) -> list[memoryview]:
+    def of(self, spans: list[Span]) -> list[memoryview]:
         """Returns a view of each of these spans, which lie in the region's blocks."""
         segments = self._segments
-        return [
-            segments[segment][offset : offset + length]
-            for segment, length, offset in spans.tolist()
-        ]
+        return [segments[segment][offset : offset + length] for segment, length, offset in spans]
 
 
-def _spans(regions: tuple[Region, Region], blocks: tuple[Indexes, Indexes]) -> tuple[Spans, Spans]:
+def _wrong(peer: str, field: str, reason: str) -> ProtocolError:
+    return ProtocolError(f"{peer}: span.{field}: {reason}")
+
+
+def _few_spans(
+    regions: tuple[Region, Region], blocks: tuple[Indexes, Indexes]
+) -> tuple[list[Span], list[Span]]:
     """Returns all spans of a transfer, on our side and the peer's: longest runs, in pieces."""
+    ours: list[Span] = []
+    theirs: list[Span] = []
+    pairs = list(zip(blocks[0].tolist(), blocks[1].tolist(), strict=True))
+    for number, (our, their) in enumerate(zip(*(r.segments for r in regions), strict=True)):
+        is_dense = our.stride == their.stride == our.length
+        for local, remote, count in _runs(pairs) if is_dense else ((*p, 1) for p in pairs):
+            for done in range(0, count * our.length, PIECE_BYTES):
+                length = min(count * our.length - done, PIECE_BYTES)
+                ours.append((number, length, local * our.stride + done))
+                theirs.append((number, length, remote * their.stride + done))
+    return ours, theirs
+
+
+def _runs(pairs: list[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
+    """Yields where runs of pairs that follow each other begin, and how many they are."""
+    start = 0
+    for stop in range(1, len(pairs) + 1):
+        local, remote = pairs[start]
+        count = stop - start
+        if stop == len(pairs) or pairs[stop] != (local + count, remote + count):
+            yield local, remote, count
+            start = stop
+
+
+def _many_spans(
+    regions: tuple[Region, Region], blocks: tuple[Indexes, Indexes]
+) -> tuple[list[Span], list[Span]]:
+    """Does what `_few_spans` does, in NumPy."""
     ours: list[Spans] = []
     theirs: list[Spans] = []
     for number, pair in enumerate(zip(regions[0].segments, regions[1].segments, strict=True)):
@@ -143,7 +198,7 @@ def _spans(regions: tuple[Region, Region], blocks: tuple[Indexes, Indexes]) -> t
         for spans, segment, indexes in zip((ours, theirs), pair, blocks, strict=True):
             offsets = indexes[starts].astype(np.int64) * segment.stride
             spans.append(_pieces(number, offsets, lengths))
-    return np.concatenate(ours), np.concatenate(theirs)
+    return np.concatenate(ours).tolist(), np.concatenate(theirs).tolist()
 
 
 def _run_starts(blocks: tuple[Indexes, Indexes]) -> Numbers:
