@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from p2p.backend.actions import Phase
 
-CHANNELS = ("cma", "tcp")
+CHANNELS = ("cma", "nixl-tcp", "shm", "tcp")
+SAME_HOST = ("cma", "shm")
 ROLES = ("holder", "reader", "controller")
 FAULTS = ("kill", "stop", "cut", "slow", "flip")
 PHASES = tuple(phase.value for phase in Phase)
@@ -20,7 +21,8 @@ class Cell:
     """One fault at one phase.
 
     Attributes:
-        channel: `cma` is NIXL with every transport on one host, `tcp` is NIXL with TCP alone.
+        channel: `cma` is NIXL with every transport on one host, `nixl-tcp` is NIXL with TCP alone,
+            `shm` and `tcp` are the channels of these names.
         role: whom it strikes.
         fault: `kill` is SIGKILL, `stop` is SIGSTOP and later SIGCONT, `cut` is no network, `slow`
             is a link of 8 Mbit/s, `flip` is a changed byte in every chunk of the holder's pool.
@@ -45,7 +47,7 @@ class Cell:
     @property
     def why_not(self) -> str:
         """Why the cell does not exist; empty if it does."""
-        if self.has_network and self.channel == "cma":
+        if self.has_network and self.channel in SAME_HOST:
             return NO_NETWORK
         if self.fault == "flip" and self.role != "holder":
             return NO_POOL
@@ -62,13 +64,22 @@ _CORE_NAMES = (
     "cma-reader-kill-mid_transfer",
     "cma-reader-stop-mid_transfer",
     "cma-controller-kill-after_locate",
+    "nixl-tcp-holder-kill-mid_transfer",
+    "nixl-tcp-holder-stop-mid_transfer",
+    "nixl-tcp-holder-cut-mid_transfer",
+    "nixl-tcp-holder-slow-after_lease",
+    "nixl-tcp-reader-stop-mid_transfer",
+    "nixl-tcp-reader-cut-after_lease",
+    "nixl-tcp-controller-stop-after_locate",
+    "shm-holder-kill-mid_transfer",
+    "shm-holder-flip-after_lease",
+    "shm-reader-kill-mid_transfer",
     "tcp-holder-kill-mid_transfer",
     "tcp-holder-stop-mid_transfer",
     "tcp-holder-cut-mid_transfer",
-    "tcp-holder-slow-after_lease",
+    "tcp-holder-flip-after_lease",
     "tcp-reader-stop-mid_transfer",
     "tcp-reader-cut-after_lease",
-    "tcp-controller-stop-after_locate",
 )
 NUM_ROTATING = 6
 CORE = tuple(cell for cell in CELLS if cell.name in _CORE_NAMES)

@@ -176,6 +176,7 @@ class Cluster:
         has_network: every process is on a host of its own.
         holders: their names.
         quarantine_s: as in `BackendConfig`.
+        channel: as in `BackendConfig`.
     """
 
     def __init__(
@@ -184,7 +185,9 @@ class Cluster:
         has_network: bool = False,
         holders: Sequence[str] = ("a", "b"),
         quarantine_s: float = 1.0,
+        channel: str = "nixl",
     ) -> None:
+        self._channel = channel
         self.hosts: dict[str, Host] = {}
         self.processes: dict[str, Process] = {}
         self.holders = tuple(holders)
@@ -249,6 +252,7 @@ class Cluster:
             devices=(host.device,) if host else (),
             num_slots=(2 if name == "reader" else 1) * NUM_CHUNKS,  # a quarantine takes some
             quarantine_s=self._quarantine_s,
+            channel=self._channel,
         )
 
     def __enter__(self) -> Self:

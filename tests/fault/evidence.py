@@ -6,7 +6,7 @@ A cell whose fault came too late has shown nothing, so it fails.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tests.fault.cells import Cell
+from tests.fault.cells import SAME_HOST, Cell
 
 Counts = dict[str, int]
 _BEFORE_READS = ("after_locate", "after_lease")
@@ -58,7 +58,9 @@ class Struck:
     @property
     def _hinders_holder(self) -> bool:
         """Same-host copies read the memory of a process that stands still."""
-        return self.cell.fault != "flip" and (self.cell.channel, self.cell.fault) != ("cma", "stop")
+        if self.cell.fault == "flip":
+            return False
+        return self.cell.fault != "stop" or self.cell.channel not in SAME_HOST
 
     @property
     def _silences_holder(self) -> bool:
@@ -80,6 +82,7 @@ def counter_problems(cell: Cell, counters: Counts) -> Iterator[str]:
     """Yields what shows that not one of a cell's fetches met the fault while it was reading."""
     if cell.fault == "flip" and not counters.get("digest_mismatches"):
         yield "no changed byte was ever read"
-    is_silent = (cell.channel, cell.role) == ("tcp", "holder") and cell.fault in {"stop", "cut"}
+    is_remote = cell.channel not in SAME_HOST and cell.role == "holder"
+    is_silent = is_remote and cell.fault in {"stop", "cut"}
     if is_silent and cell.phase not in _BEFORE_READS and not counters.get("reads_given_up"):
         yield "no read was ever given up"

@@ -45,6 +45,7 @@ class PeerSettings(msgspec.Struct, frozen=True):
         devices: network devices of UCX.
         num_slots: of the pool.
         quarantine_s: as in `BackendConfig`.
+        channel: as in `BackendConfig`.
     """
 
     controller: str
@@ -56,6 +57,7 @@ class PeerSettings(msgspec.Struct, frozen=True):
     devices: tuple[str, ...] = ()
     num_slots: int = NUM_CHUNKS
     quarantine_s: float = 1.0
+    channel: str = "nixl"
 
     def start(self, observer: "Gate") -> P2PBackend:
         """Returns the running instance."""
@@ -66,6 +68,7 @@ class PeerSettings(msgspec.Struct, frozen=True):
             bind=self.bind,
             pool_bytes=self.num_slots * LAYOUT.chunk_bytes,
             quarantine_s=self.quarantine_s,
+            channel=self.channel,
             host=self.host,
             rack=self.host,
             channel="nixl",

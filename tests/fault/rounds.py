@@ -44,8 +44,9 @@ def run_cell(cell: Cell) -> Verdict:
     """Runs a cell in processes of its own."""
     verdict = Verdict(cell)
     started_s = time.monotonic()
-    transports = ("tcp",) if cell.channel == "tcp" else ()
-    with Cluster(transports, cell.has_network) as cluster:
+    transports = ("tcp",) if cell.channel == "nixl-tcp" else ()
+    channel = cell.channel if cell.channel in {"shm", "tcp"} else "nixl"
+    with Cluster(transports, cell.has_network, channel=channel) as cluster:
         run = _Run(cell, cluster, verdict)
         try:
             run.strike_thrice()
