@@ -9,7 +9,14 @@ import pytest
 
 from tests.contract.harness import FakeHarness, Harness, LocalHarness, ProcessHarness
 from tests.contract.shm_harness import READS_ASIDE, READS_INLINE, ShmHarness, ShmLocalHarness
-from tests.contract.tcp_harness import PARALLEL, WRITABLE, TcpHarness, TcpLocalHarness
+from tests.contract.tcp_harness import (
+    PARALLEL,
+    WRITABLE,
+    TcpHarness,
+    TcpHostsHarness,
+    TcpLocalHarness,
+)
+from tests.net.namespaces import is_supported
 
 HARNESSES: dict[str, Callable[[], Harness]] = {
     "fake": FakeHarness,
@@ -22,11 +29,14 @@ HARNESSES: dict[str, Callable[[], Harness]] = {
     "tcp-one-process": TcpLocalHarness,
     "tcp": lambda: TcpHarness(WRITABLE),
     "tcp-streams": lambda: TcpHarness(PARALLEL),
+    "tcp-hosts": lambda: TcpHostsHarness(WRITABLE),
 }
 
 
 @pytest.fixture(scope="module", params=HARNESSES)
 def module_harness(request):
+    if request.param.endswith("-hosts") and (reason := is_supported()):
+        pytest.skip(reason)
     harness = HARNESSES[request.param]()
     yield harness
     harness.end()

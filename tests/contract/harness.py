@@ -15,6 +15,7 @@ from p2p.channel.base import Channel, ChannelOffer
 from p2p.channel.fake import FakeChannel, FakeNetwork, Pace
 from p2p.channel.nixl import NixlChannel
 from tests.contract.blocks import Blocks, Shape
+from tests.net.namespaces import Host
 
 ROOT = Path(__file__).parents[2]
 NIXL_PEER = "tests.contract.nixl_peer"
@@ -159,14 +160,21 @@ class LocalHarness(OneProcessHarness):
 
 
 class ProcessPeer:
-    def __init__(self, shape: Shape, seed: int, transports: str, module: str = NIXL_PEER) -> None:
+    def __init__(
+        self,
+        shape: Shape,
+        seed: int,
+        transports: str,
+        module: str = NIXL_PEER,
+        host: Host | None = None,
+    ) -> None:
         lengths = ",".join(str(length) for length in shape.lengths)
         arguments = [str(shape.num_blocks), str(shape.gap), lengths, str(seed), transports]
-        self._process = subprocess.Popen(
+        popen = subprocess.Popen if host is None else host.popen
+        self._process = popen(
             [sys.executable, "-m", module, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
         assert self._process.stdin

@@ -4,6 +4,7 @@ from p2p.channel.base import Channel
 from p2p.channel.tcp import Access, TcpChannel, TcpConfig
 from tests.contract.blocks import Blocks, Shape
 from tests.contract.harness import OneProcessHarness, ProcessesHarness, ProcessPeer
+from tests.net.namespaces import Host, Network
 
 WRITABLE = TcpConfig(num_streams=1, access=Access.WRITE)
 PARALLEL = TcpConfig(num_streams=3, access=Access.WRITE)
@@ -39,6 +40,25 @@ class TcpHarness(ProcessesHarness):
         return tcp_peer(shape, seed)
 
 
-def tcp_peer(shape: Shape, seed: int, access: Access = Access.WRITE) -> ProcessPeer:
-    """Starts a process that lends blocks for an access."""
-    return ProcessPeer(shape, seed, access.name, "tests.contract.tcp_peer")
+class TcpHostsHarness(TcpHarness):
+    """Each peer on a host of its own."""
+
+    def __init__(self, config: TcpConfig) -> None:
+        super().__init__(config)
+        self.network = Network()
+        self.network.__enter__()
+        self.address = self.network.gateway
+
+    def start_process(self, shape: Shape, seed: int) -> ProcessPeer:
+        host = self.network.add(f"peer{len(self.network.hosts)}")
+        return tcp_peer(shape, seed, host)
+
+    def end(self) -> None:
+        super().end()
+        self.network.close()
+
+
+def tcp_peer(shape: Shape, seed: int, host: Host | None = None) -> ProcessPeer:
+    """Starts a process that lends blocks for reading and writing."""
+    address = host.address if host else "127.0.0.1"
+    return ProcessPeer(shape, seed, address, "tests.contract.tcp_peer", host)

@@ -1,6 +1,6 @@
 """A peer process: lends blocks over TCP until its standard input closes.
 
-Arguments: blocks, gap, lengths separated by commas, seed, access by its name.
+Arguments: blocks, gap, lengths separated by commas, seed, address on which it listens.
 Writes the offer's length and the offer to standard output.
 """
 
@@ -13,10 +13,10 @@ from tests.contract.blocks import Blocks, Shape
 
 
 def main() -> None:
-    num_blocks, gap, lengths, seed, access = sys.argv[1:]
+    num_blocks, gap, lengths, seed, address = sys.argv[1:]
     shape = Shape(int(num_blocks), tuple(int(x) for x in lengths.split(",")), int(gap))
     blocks = Blocks(shape, int(seed))
-    channel = TcpChannel(blocks.region, TcpConfig(access=Access[access]))
+    channel = TcpChannel(blocks.region, TcpConfig(host=address, access=Access.WRITE))
     offer = msgspec.msgpack.encode(channel.offer())
     sys.stdout.buffer.write(len(offer).to_bytes(4, "little") + offer)
     sys.stdout.flush()

@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,9 +37,10 @@ from p2p.layout import Layout
 from p2p.regions import MemoryKind, Region, Segment
 from p2p.wire.curve import load_keys, make_keys, raw_key
 from tests.contract.blocks import BIG, SMALL, STRIDED, Blocks
-from tests.contract.tcp_harness import PARALLEL, WRITABLE, TcpHarness
+from tests.contract.tcp_harness import PARALLEL, WRITABLE, TcpHarness, TcpHostsHarness
 from tests.contract.transfers import TIMEOUT_S, finish, finish_well, wait_quiesced
 from tests.contract.watch import num_open_files, num_threads, processor_seconds
+from tests.net.namespaces import is_supported
 
 pytestmark = pytest.mark.contract
 
@@ -533,6 +535,51 @@ def test_a_forked_child_does_not_hide_the_death_of_its_parent(opened):
         os.waitpid(child, 0)
         os.close(out)
         os.close(into)
+
+
+@pytest.fixture
+def hosts() -> Iterator[TcpHostsHarness]:
+    if reason := is_supported():
+        pytest.skip(reason)
+    harness = TcpHostsHarness(TcpConfig(silence_s=2))
+    yield harness
+    harness.end_test()
+    harness.end()
+
+
+def test_a_host_that_drops_all_frames_is_noticed_and_holds_up_nobody(hosts):
+    """Half-open: its process lives, and nobody is told that nothing comes through."""
+    ours = Blocks(BIG, 1)
+    channel = hosts.open(ours)
+    bad, good = hosts.start_peer("bad", BIG, 2), hosts.start_peer("good", BIG, 3)
+    link, other = (
+        channel.connect(name, peer.offer, TIMEOUT_S)
+        for name, peer in (("bad", bad), ("good", good))
+    )
+    finish_well(link.read([0], [0]))
+    silent = hosts.network.hosts["peer0"]
+    silent.cut_in()
+    silent.cut_out()
+    start_s = time.monotonic()
+    hung = link.read(range(32), range(32))
+    assert time.monotonic() - start_s < 0.5
+    with ThreadPoolExecutor(1) as threads:
+        dialling = threads.submit(channel.dial, "bad", bad.offer, 1.0)
+        longest_s = 0.0
+        while hung.poll() is TransferState.PENDING:
+            before_s = time.monotonic()
+            finish_well(other.read([40], [40]))
+            longest_s = max(longest_s, time.monotonic() - before_s)
+            assert before_s - start_s < TIMEOUT_S, "the silence is not noticed"
+        with pytest.raises(PeerUnreachableError):
+            dialling.result()
+    assert longest_s < 0.5
+    assert hung.poll() is TransferState.FAILED
+    assert hung.quiesced()
+    assert not link.is_up()
+    silent.heal()
+    finish_well(channel.connect("bad", bad.offer, TIMEOUT_S).read([1], [1]))
+    assert ours.block(1) == Blocks(BIG, 2).block(1)
 
 
 # Leaks and idleness
