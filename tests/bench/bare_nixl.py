@@ -58,6 +58,8 @@ class BareAgent:
         threads: int = 0,
         serves: bool = False,
         huge: bool = False,
+        *,
+        transports: str = "",
     ) -> None:
         size = num_blocks * block_bytes
         self.buffer = _memory(size, huge)
@@ -66,6 +68,8 @@ class BareAgent:
         config = nixl.nixl_agent_config(enable_prog_thread=serves, backends=[])
         self.agent = nixl.nixl_agent(name, config)
         options = {"num_threads": str(threads), "split_batch_size": "1"} if threads else {}
+        if transports:
+            options["engine_config"] = f"TLS={transports}"
         self.agent.create_backend("UCX", options)
         self.agent.register_memory([(self.address, size, 0, "")], "DRAM")
         self._remote: object = None
