@@ -2,7 +2,8 @@
 
 ``shm_to_copy``: chunks read over `shm` by one thread, to plain copies between two private buffers
 of the same size, in huge pages as pools lie. ``shm_to_nixl``: by two threads, to a bare NIXL READ
-of the same bytes. Every figure is bandwidth over bandwidth.
+of the same bytes. Every figure is bandwidth over bandwidth. What `channels_nixl` and `channels_tcp`
+measure comes with it.
 """
 
 import ctypes
@@ -27,6 +28,7 @@ from p2p.agent.shared_arena import SharedArena
 from p2p.channel.base import ChannelOffer, Link, TransferState
 from p2p.channel.shm import ShmChannel, ShmConfig
 from p2p.regions import Region
+from tests.bench import channels_nixl, channels_tcp
 from tests.bench.bare_nixl import BareAgent, Remote
 
 MIB = 1 << 20
@@ -137,9 +139,8 @@ def figures_of(seconds: dict[str, list[float]], size: int, label: str) -> dict[s
     return figures
 
 
-def main() -> None:
-    """Measures and reports."""
-    options = harness.arguments(__doc__ or "")
+def shm_figures(full: bool) -> dict[str, object]:
+    """Returns the figures of `shm`."""
     context = mp.get_context("spawn")
     ours, theirs = context.Pipe()
     holder = context.Process(target=hold, args=(theirs,))
@@ -151,7 +152,7 @@ def main() -> None:
         reader = Reader(offer, remote, chunk_bytes)
         reader.check()
         label = f"{chunk_bytes // MIB}mib"
-        rounds = 61 if options.full else 21
+        rounds = 61 if full else 21
         size = NUM_BYTES[chunk_bytes]
         figures |= figures_of(measure(reader, rounds), size, label)
         for name, values in medians.items():
@@ -163,7 +164,16 @@ def main() -> None:
         ours.send(None)
     holder.join(10)
     worst: dict[str, object] = {name: min(values) for name, values in medians.items()}
-    harness.report(worst | figures, options)
+    return worst | figures
+
+
+def main() -> None:
+    """Measures and reports."""
+    options = harness.arguments(__doc__ or "", ("--redis", "--mooncake"))
+    figures = shm_figures(options.full)
+    figures |= channels_nixl.run(options.full)
+    figures |= channels_tcp.run(options.full, options.redis, options.mooncake)
+    harness.report(figures, options)
 
 
 if __name__ == "__main__":

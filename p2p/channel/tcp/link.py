@@ -18,6 +18,7 @@ from p2p.regions import Region
 
 _PARCEL_BYTES = 8 << 20
 _SETTLE_S = 1.0
+_SWEEP = 64  # transfers that are remembered
 _JOIN_S = 0.05
 _GONE = "it has closed the connection"
 
@@ -143,10 +144,12 @@ class TcpLink:
         is_read = kind is Kind.READ
         if not len(blocks[0]):
             return TcpTransfer(0, is_read=is_read)
-        size = _parcel_bytes(len(blocks[0]) * ours.block_bytes, len(self._streams))
+        num_idle = sum(not stream.load_bytes for stream in self._streams)
+        size = _parcel_bytes(len(blocks[0]) * ours.block_bytes, max(1, num_idle))
         dealt = list(parcels((ours, theirs), blocks, size))
         transfer = TcpTransfer(len(dealt), is_read=is_read)
-        self._in_flight = [other for other in self._in_flight if not other.has_ended()]
+        if len(self._in_flight) >= _SWEEP:
+            self._in_flight = [other for other in self._in_flight if not other.has_ended()]
         self._in_flight.append(transfer)
         for parcel in dealt:
             stream = min(self._streams, key=lambda stream: stream.load_bytes)
@@ -160,6 +163,6 @@ class TcpLink:
 
 
 def _parcel_bytes(num_bytes: int, num_streams: int) -> int:
-    """Returns the size of parcels: a part for each stream, in whole pieces."""
+    """Returns the size of parcels: a part for each stream that has nothing to do, in pieces."""
     pieces = -(-num_bytes // (num_streams * PIECE_BYTES))
     return min(max(pieces, 1) * PIECE_BYTES, _PARCEL_BYTES)
