@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -267,13 +267,11 @@ def test_garbage_ends_a_connection_and_nothing_else(opened):
     chance = random.Random(3)  # noqa: S311
     for size in (1, 2, 100, 5000):
         with socket.create_connection((target.host, target.port), TIMEOUT_S) as stranger:
-            stranger.sendall(chance.randbytes(size))
-            stranger.shutdown(socket.SHUT_WR)
-            try:
+            with suppress(OSError):  # closed, or reset
+                stranger.sendall(chance.randbytes(size))
+                stranger.shutdown(socket.SHUT_WR)
                 while stranger.recv(100):
                     pass
-            except ConnectionError:
-                pass
     finish_well(link.read([0], [0]))
 
 
