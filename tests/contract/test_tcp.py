@@ -15,9 +15,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from p2p.backend.assembly import channel_of, pool_of
+from p2p.backend.assembly import pool_of
+from p2p.backend.own_channels import Endpoints, settings_of
 from p2p.backend.settings import BackendConfig
 from p2p.channel.base import Channel, ChannelOffer, TransferState
+from p2p.channel.registry import open_channel
 from p2p.channel.tcp import Access, TcpChannel, TcpConfig, tls_files_in
 from p2p.channel.tcp.frames import HEADER_BYTES, Header, Kind, decode, encode
 from p2p.channel.tcp.greeting import TcpMetadata
@@ -244,8 +246,9 @@ def test_the_settings_of_an_instance_reach_the_channel(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
     config = BackendConfig(namespace=namespace, channel="tcp", tcp_port=port, pool_bytes=1 << 20)
-    addresses = "tcp://0.0.0.0:1", "tcp://127.0.0.2:1"
-    channel = channel_of(config, pool_of(config, layout), keys, addresses)
+    endpoints = Endpoints(keys, "tcp://0.0.0.0:1", "tcp://127.0.0.2:1")
+    region = pool_of(config, layout).region
+    channel = open_channel("tcp", region, settings_of(config, endpoints))
     target = target_of(channel.offer())
     assert (target.host, target.port, target.is_tls) == ("127.0.0.2", port, False)
     assert target.key == raw_key(keys.public)
@@ -254,7 +257,7 @@ def test_the_settings_of_an_instance_reach_the_channel(tmp_path):
     channel.close()
     bad = msgspec.structs.replace(config, tcp_tls_dir=str(tmp_path))
     with pytest.raises(ConfigError, match=r"backend\.tcp_tls_dir"):
-        channel_of(bad, pool_of(config, layout), keys, addresses)
+        settings_of(bad, endpoints)
 
 
 # Lies

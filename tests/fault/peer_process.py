@@ -71,7 +71,6 @@ class PeerSettings(msgspec.Struct, frozen=True):
             channel=self.channel,
             host=self.host,
             rack=self.host,
-            channel="nixl",
             nixl_transports=self.transports,
             nixl_net_devices=self.devices,
             links_ahead=0,  # faults are to meet first contacts, too
