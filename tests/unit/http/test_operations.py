@@ -66,5 +66,5 @@ def test_a_refusal_keeps_its_code_and_values(code):
         "a",
         "b",
     )
-    is_malformed = code is RefusalCode.MALFORMED  # then `ours` is the sentence
-    assert problem.message.endswith("f: a" if is_malformed else "f = 'b'; the controller has 'a'")
+    ends = {RefusalCode.MALFORMED: "f: a", RefusalCode.LIMIT: "f = a are there already"}
+    assert problem.message.endswith(ends.get(code, "f = 'b'; the controller has 'a'"))
