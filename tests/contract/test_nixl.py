@@ -161,10 +161,15 @@ def test_a_missing_plugin_is_an_error_not_a_warning():
         NixlAgent("test", NixlConfig(plugin="NOSUCH"), Progress.CALLER)
 
 
-def test_unknown_transport_does_not_start():
+def test_a_transport_that_is_not_here_does_not_start():
     blocks = Blocks(SMALL, seed=1)
     with pytest.raises((PluginMissingError, MemoryUnavailableError)):
-        NixlChannel(blocks.region, NixlConfig(transports=("nosuch",)))
+        NixlChannel(blocks.region, NixlConfig(transports=("rc_mlx5",)))
+
+
+def test_an_unknown_transport_is_refused_by_name():
+    with pytest.raises(ConfigError, match=r"nixl\.transports = 'nosuch'"):
+        NixlConfig(transports=("nosuch",))
 
 
 def test_transport_is_unknown_when_ucx_logs_elsewhere(tmp_path):
