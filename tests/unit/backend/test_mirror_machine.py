@@ -284,7 +284,7 @@ class MirrorMachine(DirectoryMachine):
             for player in self.players.values():
                 self._deliver(player, player.heartbeat())
         self.be_quiet()
-        for _ in range(30):
+        for _ in range(90):  # a copy has up to ten pages, and what it follows as many answers
             self.exchange()
             self.controller.now_s += 0.05
         now_s = self.controller.now_s
