@@ -54,7 +54,7 @@ class Fetch:
         self._on_phase = on_phase
         self._phases_s: dict[str, float] = {}
         self._num_local = 0
-        self._is_locating = False
+        self._is_locating = self._is_behind = False
         self._located_s = 0.0
         self._pace = Pace(context)
         self._look = SecondLook(context)
@@ -113,6 +113,8 @@ class Fetch:
         self._mark(Phase.AFTER_LOCATE, now_s)
         if isinstance(answer, Located):
             self._borrowing.plan(answer, self._located_from, now_s)
+            if self._is_behind:
+                self._chunks.widen()
             if self._is_slower_than_computing(now_s):
                 return
         else:
@@ -248,7 +250,7 @@ class Fetch:
             self._borrowing.on_time(now_s)
             self._borrowing.renew(now_s)
             if self._pace.is_behind(now_s):
-                self._chunks.widen()
+                self._hurry(now_s)
             self._step(now_s)
 
     def next_deadline_s(self) -> float | None:
@@ -311,6 +313,13 @@ class Fetch:
             self.on_located(Located(epoch=0, runs=(run,), holders=(source,)), now_s)
             return
         desk.ask_controller(desk.instance.question(missing, self._context.tenant))
+
+    def _hurry(self, now_s: float) -> None:
+        """The rest will be late: more holders are asked, also such as only the directory knows."""
+        self._is_behind = True
+        self._chunks.widen()
+        if not self._chunks.is_planned and not self._is_locating:
+            self._locate(now_s)
 
     def _is_slower_than_computing(self, now_s: float) -> bool:
         """Ends the fetch if the planned reads take longer than the engine's own prefill."""

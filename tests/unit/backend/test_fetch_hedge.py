@@ -212,3 +212,25 @@ def test_the_directorys_answer_to_a_fetch_that_has_ended_changes_nothing():
     assert fetch.outcome is outcome
     assert shell.own.counters["fetches_left_to_compute"] == 0
     shell.check_nothing_left(fetch, guessed)
+
+
+def test_a_holder_that_was_asked_without_the_directory_and_is_too_slow_gets_help():
+    shell = _shell("a")
+    shell.holds_reads = False
+    guessed = [shell.fetch([KEYS[-number]]) for number in (1, 2, 3)]  # only a has them
+    other = instance_core("b", num_slots=32)
+    shell.cores["b"] = other
+    shell.put(other, KEYS)
+    shell.holds_reads = True
+    shell.log.clear()
+    fetch = shell.fetch(KEYS[:16])
+    assert not any(isinstance(action, AskController) for action in shell.log)
+    while not any(read.instance == "b" for read in shell.reads):
+        shell.advance(0.15)
+        assert fetch.outcome is None
+        shell.finish(shell.reads[0])
+    shell.holds_reads = False
+    while shell.reads:
+        shell.finish(shell.reads[0])
+    assert shell.check_delivered(fetch, KEYS[:16]) == 16
+    shell.check_nothing_left(fetch, *guessed)
