@@ -2,7 +2,13 @@
 
 A head of a block is packed by itself: blocks of instances with other numbers of ranks are made of
 the same pieces. The tokens of a head are packed together: a block of another size is not.
+
+The kernel runs in a process of its own: engines of other tests are forked, and hang if torch has
+threads in the process that they are forked from.
 """
+
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
@@ -38,8 +44,7 @@ def drawn(dtype, dim):
     return (torch.randn(BLOCKS * TOKENS, HEADS, dim).to(dtype) for _ in range(2))
 
 
-@pytest.mark.parametrize(("dtype", "dim", "isa"), CASES)
-def test_a_head_is_packed_by_itself(dtype, dim, isa):
+def check_heads(dtype, dim, isa):
     keys, values = drawn(dtype, dim)
     whole = packed(keys, values, isa)
     assert whole.any(dim=-1).all()
@@ -48,9 +53,24 @@ def test_a_head_is_packed_by_itself(dtype, dim, isa):
         assert torch.equal(whole[:, heads], alone)
 
 
-@pytest.mark.parametrize(("dtype", "dim", "isa"), CASES)
-def test_tokens_of_a_head_are_not(dtype, dim, isa):
+def check_tokens(dtype, dim, isa):
     keys, values = drawn(dtype, dim)
     large, small = packed(keys, values, isa), packed(keys, values, isa, TOKENS // 4)
     glued = small.reshape(BLOCKS, 4, HEADS, -1).transpose(1, 2).reshape(large.shape)
     assert not torch.equal(large, glued)
+
+
+@pytest.fixture(scope="module")
+def child():
+    with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
+        yield pool
+
+
+@pytest.mark.parametrize(("dtype", "dim", "isa"), CASES)
+def test_a_head_is_packed_by_itself(child, dtype, dim, isa):
+    child.submit(check_heads, dtype, dim, isa).result(100)
+
+
+@pytest.mark.parametrize(("dtype", "dim", "isa"), CASES)
+def test_tokens_of_a_head_are_not(child, dtype, dim, isa):
+    child.submit(check_tokens, dtype, dim, isa).result(100)
