@@ -54,7 +54,7 @@ class PoolServer:
     def __init__(self, region: Region, config: TcpConfig, ends: Ends) -> None:
         self._config = config
         self._ends = ends
-        self._bounds = Bounds(region)
+        self._readable, self._writable = Bounds(region), Bounds(region, has_probe=False)
         self._views = Views(region)
         self._share = BandwidthShare(config.bytes_per_s)
         self._lock = threading.Lock()
@@ -179,7 +179,8 @@ class PoolServer:
         pipe.receive([memoryview(content)])
         frames.check_spans(name, content, checksum)
         spans = decode_spans(name, bytes(content))
-        self._bounds.check(name, spans)
+        bounds = self._writable if header.kind is Kind.WRITE else self._readable
+        bounds.check(name, spans)
         wanted = spans.tolist()
         found = sum(length for _, length, _ in wanted)
         if found != header.num_bytes:

@@ -76,14 +76,15 @@ class Bounds:
 
     Args:
         region: ours.
+        has_probe: its probe is in reach too; nobody may write there.
     """
 
-    def __init__(self, region: Region) -> None:
+    def __init__(self, region: Region, *, has_probe: bool = True) -> None:
         segments = region.segments
         strides = [segment.stride for segment in segments]
         lengths = [segment.length for segment in segments]
         counts = [region.count] * len(segments)
-        if region.probe is not None:
+        if has_probe and region.probe is not None:
             strides, lengths = [*strides, PROBE_BYTES], [*lengths, PROBE_BYTES]
             counts = [*counts, 1]
         ends = [stride * count for stride, count in zip(strides, counts, strict=True)]
