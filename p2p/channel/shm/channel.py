@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from p2p.agent.memory_files import shared_file_of
 from p2p.channel.base import ChannelName, ChannelOffer, Dialled
 from p2p.channel.fit import check_fit, check_probe
+from p2p.channel.own_links import OwnLinks
 from p2p.channel.shm.copier import Copier
 from p2p.channel.shm.greeting import VERSION, ShmMetadata, encode, this_place
 from p2p.channel.shm.link import CopyRules, ShmLink
@@ -78,8 +79,7 @@ class ShmChannel:
         self._is_sibling = shared is not None
         self._shared = shared or _open_shared(region, self._config)
         self._rules = CopyRules(region, self._shared.copier, self._config.inline_bytes)
-        self._link_by_peer: dict[str, ShmLink] = {}
-        self._retired: list[ShmLink] = []
+        self._links: OwnLinks[ShmLink] = OwnLinks()
         self._is_closed = False
 
     def offer(self) -> ChannelOffer:
@@ -112,13 +112,9 @@ class ShmChannel:
             raise ArgumentError("dialled", type(dialled).__name__, "is of another channel")
         if not dialled.session.is_alive():
             raise PeerUnreachableError(dialled.peer, "it died since")
-        earlier = self._link_by_peer.pop(dialled.peer, None)
-        if earlier is not None:
-            earlier.close()
-            self._retired.append(earlier)
-        self._sweep()
+        self._links.retire(dialled.peer)
         link = ShmLink(dialled.session, self._rules)
-        self._link_by_peer[dialled.peer] = link
+        self._links.keep(link)
         _LOGGER.info("shm: mapped the pool of %s to %s", dialled.peer, dialled.session.access.value)
         return link
 
@@ -132,28 +128,22 @@ class ShmChannel:
 
     def quarantined(self) -> int:
         """Returns how many given-up transfers have not quiesced."""
-        count = sum(len(link.given_up()) for link in self._links())
-        self._sweep()
-        return count
+        return self._links.quarantined()
 
     def fence(self, peer: str) -> None:
         """Waits until what was given up with a peer has quiesced: one piece for each thread."""
-        for link in self._links():
-            if link.peer == peer:
-                link.fence(f"the link was ended to fence {peer}")
-        self._sweep()
+        self._links.fence(peer)
 
     def close(self) -> None:
         """Ends all links and waits until nothing is copied any more. Idempotent."""
         if self._is_closed:
             return
         self._is_closed = True
-        for link in self._links():
+        for link in self._links:
             link.go_down("the channel is closed")
             link.close()
             link.fence("the channel is closed")
-        self._link_by_peer.clear()
-        self._retired.clear()
+        self._links.clear()
         if not self._is_sibling:
             self._shared.copier.close()
             if self._shared.server is not None:
@@ -162,12 +152,6 @@ class ShmChannel:
     def _check_open(self) -> None:
         if self._is_closed:
             raise ClosedError("the shm channel is closed")
-
-    def _links(self) -> list[ShmLink]:
-        return [*self._link_by_peer.values(), *self._retired]
-
-    def _sweep(self) -> None:
-        self._retired = [link for link in self._retired if link.given_up()]
 
 
 def _open_shared(region: Region, config: ShmConfig) -> _Shared:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from p2p.channel.base import ChannelName, ChannelOffer, Dialled
 from p2p.channel.fit import check_fit, check_probe
+from p2p.channel.own_links import OwnLinks
 from p2p.channel.tcp.greeting import VERSION, TcpMetadata, decode_metadata, encode
 from p2p.channel.tcp.handshake import Admitted, Ends, open_stream, tls_contexts
 from p2p.channel.tcp.identity import Identity
@@ -104,8 +105,7 @@ class TcpChannel:
         self._is_sibling = shared is not None
         self._shared = shared or _open_shared(region, self._config)
         self._ours = Ours(region, self._shared.views, self._config.streams())
-        self._link_by_peer: dict[str, TcpLink] = {}
-        self._retired: list[TcpLink] = []
+        self._links: OwnLinks[TcpLink] = OwnLinks()
         self._is_closed = False
 
     def offer(self) -> ChannelOffer:
@@ -142,13 +142,9 @@ class TcpChannel:
         if not isinstance(dialled, TcpDialled):
             raise ArgumentError("dialled", type(dialled).__name__, "is of another channel")
         pipe = dialled.take()
-        earlier = self._link_by_peer.pop(dialled.peer, None)
-        if earlier is not None:
-            earlier.close()
-            self._retired.append(earlier)
-        self._sweep()
+        self._links.retire(dialled.peer)
         link = TcpLink(self._ours, dialled.theirs, pipe)
-        self._link_by_peer[dialled.peer] = link
+        self._links.keep(link)
         _LOGGER.info("%s: connected to %s", link.transport(), dialled.peer)
         return link
 
@@ -162,27 +158,21 @@ class TcpChannel:
 
     def quarantined(self) -> int:
         """Returns how many given-up transfers have not quiesced."""
-        count = sum(len(link.given_up()) for link in self._links())
-        self._sweep()
-        return count
+        return self._links.quarantined()
 
     def fence(self, peer: str) -> None:
         """Closes the connections on which transfers with a peer were given up."""
-        for link in self._links():
-            if link.peer == peer:
-                link.fence(f"the link was ended to fence {peer}")
-        self._sweep()
+        self._links.fence(peer)
 
     def close(self) -> None:
         """Ends all links and serves nobody any more. Idempotent."""
         if self._is_closed:
             return
         self._is_closed = True
-        for link in self._links():
+        for link in self._links:
             link.go_down("the channel is closed")
             link.close()
-        self._link_by_peer.clear()
-        self._retired.clear()
+        self._links.clear()
         if not self._is_sibling:
             self._shared.server.close()
 
@@ -199,12 +189,6 @@ class TcpChannel:
         misfit = self._shared.ends.identity.misfit(target.key)
         if misfit is not None:
             raise PeerRefusedError(peer, "key", *misfit)
-
-    def _links(self) -> list[TcpLink]:
-        return [*self._link_by_peer.values(), *self._retired]
-
-    def _sweep(self) -> None:
-        self._retired = [link for link in self._retired if link.given_up()]
 
 
 def _open_shared(region: Region, config: TcpConfig) -> _Shared:
